@@ -1,0 +1,133 @@
+"""Every error a user can meet: one line that says what is wrong and what to do, a stable code and an exit code.
+
+The table in ``docs/exit-codes.md`` is held equal to this module by a test.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DamagedMedia",
+    "EmptyFile",
+    "FaceLeavesFrame",
+    "FacellavaError",
+    "FileMissing",
+    "HashMismatch",
+    "LandmarksFailed",
+    "LicenseNotAccepted",
+    "MediaTooLarge",
+    "MissingExtra",
+    "NoFace",
+    "NoSpace",
+    "SeveralFaces",
+    "UnsupportedMedia",
+    "UsageError",
+    "WeightsUnavailable",
+]
+
+SOME_INPUTS_FAILED = 3
+"""Exit code of a run over several inputs in which some, but not all that were asked for, could be analysed."""
+
+
+class FacellavaError(Exception):
+    """A mistake or an obstacle that the user can act on.
+
+    Attributes:
+        code: stable identifier, used in JSON output.
+        exit_code: process exit status of the command line when this is the only input.
+    """
+
+    code = "error"
+    exit_code = 1
+
+
+class UsageError(FacellavaError):
+    """The request itself does not make sense (unknown task, bad option value)."""
+
+    code, exit_code = "usage", 2
+
+
+class FileMissing(FacellavaError):
+    """The path does not exist or is not readable."""
+
+    code, exit_code = "file_missing", 10
+
+
+class UnsupportedMedia(FacellavaError):
+    """The bytes are not an image or video that can be decoded, whatever the file is called."""
+
+    code, exit_code = "unsupported_media", 11
+
+
+class DamagedMedia(FacellavaError):
+    """The format is recognised, the content is truncated or corrupt."""
+
+    code, exit_code = "damaged_media", 12
+
+
+class EmptyFile(FacellavaError):
+    """The file has no bytes."""
+
+    code, exit_code = "empty_file", 13
+
+
+class MediaTooLarge(FacellavaError):
+    """More pixels, frames or bytes than the documented limits; refused before decoding."""
+
+    code, exit_code = "media_too_large", 14
+
+
+class NoFace(FacellavaError):
+    """No face was found anywhere in the medium."""
+
+    code, exit_code = "no_face", 15
+
+
+class FaceLeavesFrame(FacellavaError):
+    """``policy="paper"``: at least one frame of the video shows no face (appendix E.1 drops such clips)."""
+
+    code, exit_code = "face_leaves_frame", 16
+
+
+class SeveralFaces(FacellavaError):
+    """``policy="paper"``: more than one face appears (appendix E.1 drops such clips)."""
+
+    code, exit_code = "several_faces", 17
+
+
+class LandmarksFailed(FacellavaError):
+    """Landmarks could not be found in a frame where a face was detected (appendix E.1 drops such clips)."""
+
+    code, exit_code = "landmarks_failed", 18
+
+
+class WeightsUnavailable(FacellavaError):
+    """A weight file is neither local nor obtainable (offline, no index, package without the file)."""
+
+    code, exit_code = "weights_unavailable", 20
+
+
+class HashMismatch(FacellavaError):
+    """A weight file does not have the registered SHA-256."""
+
+    code, exit_code = "hash_mismatch", 21
+
+
+class NoSpace(FacellavaError):
+    """The disk is full or the cache cannot be written."""
+
+    code, exit_code = "no_space", 22
+
+
+class LicenseNotAccepted(FacellavaError):
+    """The weight's licence is not permissive and has not been accepted with ``--accept-license NAME``."""
+
+    code, exit_code = "license_not_accepted", 23
+
+
+class MissingExtra(FacellavaError):
+    """An optional dependency is not installed."""
+
+    code, exit_code = "missing_extra", 24
+
+    def __init__(self, extra: str, needed_for: str) -> None:
+        super().__init__(f"{needed_for} needs the extra '{extra}': pip install 'facellava[{extra}]'")
