@@ -1,0 +1,94 @@
+"""Face-LLaVA in the open: describes faces in pictures and videos, and says what the description rests on.
+
+    import facellava
+    model = facellava.load()
+    result = model.analyze("photo.jpg")
+    result.faces[0].expression.label
+
+Importing this package loads neither torch nor transformers; names below are imported when first used. Once it is
+imported, transformers' ``AutoConfig``, ``AutoProcessor`` and ``AutoModelForImageTextToText`` know our classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from facellava import _autoclasses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from facellava.analyzer import Analyzer, load
+    from facellava.errors import FacellavaError
+    from facellava.model import FaceLlavaConfig, FaceLlavaForConditionalGeneration, FaceLlavaProcessor
+    from facellava.results import FaceResult, MediaResult
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Analyzer",
+    "FaceLlavaConfig",
+    "FaceLlavaForConditionalGeneration",
+    "FaceLlavaProcessor",
+    "FaceResult",
+    "FacellavaError",
+    "MediaResult",
+    "__version__",
+    "analyze",
+    "ask",
+    "load",
+]
+
+_HOME = {
+    "Analyzer": "facellava.analyzer",
+    "FaceLlavaConfig": "facellava.model",
+    "FaceLlavaForConditionalGeneration": "facellava.model",
+    "FaceLlavaProcessor": "facellava.model",
+    "FaceResult": "facellava.results",
+    "FacellavaError": "facellava.errors",
+    "MediaResult": "facellava.results",
+    "load": "facellava.analyzer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'facellava' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    if _HOME[name] == "facellava.model":
+        _autoclasses.register()
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+@cache
+def _default() -> Analyzer:
+    from facellava.analyzer import load
+
+    return load()
+
+
+def analyze(source: str | Path, **options: Any) -> MediaResult:
+    """Every face and every task of one picture or video, with the default model, which is loaded once.
+
+    Options and errors are those of :meth:`facellava.Analyzer.analyze`.
+    """
+    return _default().analyze(source, **options)
+
+
+def ask(source: str | Path, question: str, **options: Any) -> str | Iterator[str]:
+    """The default model's answer to a question about a picture or video; pieces of it with ``stream=True``.
+
+    Options and errors are those of :meth:`facellava.Analyzer.ask`.
+    """
+    return _default().ask(source, question, **options)
+
+
+_autoclasses.install()

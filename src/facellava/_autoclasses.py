@@ -1,0 +1,77 @@
+"""Makes transformers' Auto classes know our model, without importing transformers before anybody else does.
+
+``transformers`` offers no entry point for this. So: when it is already loaded, register at once; otherwise watch
+for its import and register right after it, when nothing of it is half-loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+__all__ = ["install", "register"]
+
+_WATCHED = "transformers"
+
+
+def register() -> None:
+    """Call ``facellava.model.register``; without torch there is nothing to register."""
+    if any(_half_loaded(name) for name in list(sys.modules)):
+        return  # a module of our own brought transformers in; it is followed by a second call
+    try:
+        importlib.import_module("facellava.model").register()
+    except ImportError:
+        return
+
+
+def _half_loaded(name: str) -> bool:
+    """Whether this is a module of our model whose import is under way (importlib's own mark of it)."""
+    if not name.startswith("facellava.model."):
+        return False
+    return getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False)
+
+
+class _AfterLoad(Loader):
+    """Loads as the wrapped loader does, then registers."""
+
+    def __init__(self, inner: Loader) -> None:
+        self._inner = inner
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._inner.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._inner.exec_module(module)
+        register()
+
+    def __getattr__(self, name: str) -> object:
+        # resource readers and the like belong to the wrapped loader
+        return getattr(self._inner, name)
+
+
+class _Watcher(MetaPathFinder):
+    """Steps aside for good at the first import of transformers."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _WATCHED:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _AfterLoad(spec.loader)
+        return spec
+
+
+def install() -> None:
+    """Register now or as soon as transformers is imported."""
+    if _WATCHED in sys.modules:
+        register()
+    else:
+        sys.meta_path.insert(0, _Watcher())

@@ -1,0 +1,109 @@
+"""One task, one face: labels scored under the model, a head that states them, and the model's own words after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facellava.results import (
+    ActionUnitsResult,
+    AgeResult,
+    AttributesResult,
+    DeepfakeResult,
+    ExpressionResult,
+    TaskResult,
+)
+from facellava.tasks import Task
+from facellava.types import FaceClip
+
+if TYPE_CHECKING:
+    from facellava.runtime.engine import OnnxEngine, Seen
+
+MIN_SIZE, MIN_BLUR, MAX_YAW = 32.0, 4.0, 60.0
+"""Below 32 source pixels, below this Laplacian variance, or turned further than this many degrees: abstain."""
+EXPLANATION_TOKENS = 56
+RANGE_MASS = 0.8
+"""Share of the age distribution that the reported range covers."""
+
+_RESULTS = {
+    "expression": ExpressionResult,
+    "action_units": ActionUnitsResult,
+    "attributes": AttributesResult,
+    "age": AgeResult,
+    "deepfake": DeepfakeResult,
+}
+
+
+def reason_to_abstain(clip: FaceClip) -> str | None:
+    """Why this face should not be judged, or None."""
+    quality = clip.quality
+    if quality.size < MIN_SIZE:
+        return f"the face is {quality.size:.0f} pixels wide; at least {MIN_SIZE:.0f} are needed"
+    if quality.blur < MIN_BLUR:
+        return "the face is too blurred"
+    if abs(quality.yaw) > MAX_YAW:
+        return f"the face is turned away by {abs(quality.yaw):.0f} degrees"
+    return None
+
+
+def abstain(name: str, reason: str) -> TaskResult:
+    """The result of a task that is not answered."""
+    if name in ("expression", "deepfake"):
+        return _RESULTS[name](label=None, abstained=True, reason=reason)
+    if name == "age":
+        return AgeResult(years=None, abstained=True, reason=reason)
+    return _RESULTS[name](abstained=True, reason=reason)
+
+
+def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str) -> TaskResult:
+    """Score the task's labels, state them as the head of the answer, let the model go on from there."""
+    question = task.closed_question(media)
+    if task.kind == "number":
+        years, low, high = _years(engine.score_years(seen, question))
+        return AgeResult(years=years, range=(low, high), text=_explain(engine, seen, task, question, years))
+    if task.kind == "single":
+        names = list(task.names)
+        p = engine.score(seen, question, task.closed.prefix, [task.candidate(n) for n in names])
+        p = _tempered(p, engine.temperature.get(task.name, 1.0))
+        probabilities = dict(zip(names, map(float, p), strict=True))
+        label = names[int(p.argmax())]
+        text = _explain(engine, seen, task, question, label)
+        return _RESULTS[task.name](label=label, probabilities=probabilities, text=text)
+    return _multi(engine, seen, task)
+
+
+def _multi(engine: OnnxEngine, seen: Seen, task: Task) -> TaskResult:
+    untrained = engine.untrained.get(task.name, [])
+    names = [n for n in task.names if n not in untrained]
+    items = [task.item(n) for n in names]
+    odds = engine.score_yes(seen, task.closed.question, items, task.closed.yes, task.closed.no)
+    p = 1 / (1 + np.exp(-odds / engine.temperature.get(task.name, 1.0)))
+    probabilities = dict(zip(names, map(float, p), strict=True))
+    present = tuple(n for n in names if probabilities[n] >= engine.thresholds.get(n, 0.5))
+    shown = tuple(n for n in present if task.label(n).default)
+    question = task.questions[0].replace("{media}", "image")
+    text = _explain(engine, seen, task, question, shown)
+    if task.name == "action_units":
+        return ActionUnitsResult(active=present, probabilities=probabilities, text=text)
+    missing = tuple(n for n in task.default_names if n in untrained)
+    return AttributesResult(present=present, probabilities=probabilities, untrained=missing, text=text)
+
+
+def _explain(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
+    pieces = engine.ask(seen, question, head=task.head(value), max_new_tokens=EXPLANATION_TOKENS)
+    return "".join(pieces).strip()
+
+
+def _tempered(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    powered = p ** (1 / temperature)
+    return powered / powered.sum()
+
+
+def _years(distribution: NDArray[np.float64]) -> tuple[int, int, int]:
+    """Median and the central range that holds ``RANGE_MASS`` of a distribution over whole years."""
+    mass = np.cumsum(distribution)
+    tail = (1 - RANGE_MASS) / 2
+    low, middle, high = (int(np.searchsorted(mass, q)) for q in (tail, 0.5, 1 - tail))
+    return middle, low, min(high, len(distribution) - 1)

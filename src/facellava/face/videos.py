@@ -1,0 +1,159 @@
+"""Videos through PyAV: a few frames at known moments, without decoding or holding the rest.
+
+Two passes. The first reads packets only: how many frames there are, when each is shown, where decoding can
+start. The second jumps to the last key frame before each wanted moment and decodes from there.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facellava.errors import DamagedMedia, UnsupportedMedia
+from facellava.face.integrity import missing_bytes
+from facellava.face.limits import Frames, Limits
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+__all__ = ["read_video"]
+
+
+class _Index(NamedTuple):
+    """Presentation times of all frames in order, and of the key frames, in the stream's time base."""
+
+    times: NDArray[np.int64]
+    keys: NDArray[np.int64]
+
+
+def read_video(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames: int) -> Frames:
+    """The frames of a video at `np.linspace(0, N - 1, max_frames)` truncated to integers.
+
+    Args:
+        stream: the file, at its start; must be seekable.
+        fmt: FFmpeg's name of the container that the signature shows.
+        name: for messages.
+        limits: refused from the header.
+        max_frames: frames to keep at most.
+
+    Raises:
+        DamagedMedia, MediaTooLarge, UnsupportedMedia.
+    """
+    # Imported here: it takes 100 ms that pictures need not pay.
+    import av
+    from av.error import FFmpegError
+
+    if lacking := missing_bytes(stream, fmt):
+        raise DamagedMedia(f"{name} is cut off ({lacking:,} bytes are missing): get an intact copy")
+    try:
+        with av.open(stream, mode="r", format=fmt) as container:
+            return _read(container, name, limits, max_frames)
+    except FFmpegError as error:
+        raise DamagedMedia(f"{name} is a damaged video ({error.strerror}): get an intact copy") from error
+    except io.UnsupportedOperation as error:
+        raise UnsupportedMedia(f"{name} cannot be read at random: save it to a file first") from error
+
+
+def _read(container: InputContainer, name: str, limits: Limits, max_frames: int) -> Frames:
+    if not container.streams.video:
+        raise UnsupportedMedia(f"{name} has no video track: give a file with pictures in it")
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise UnsupportedMedia(f"{name} uses a video codec that cannot be decoded: convert it to H.264")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    limits.check_size(name, width, height)
+    if container.duration:
+        limits.check_duration(name, container.duration / 1_000_000)
+    index = _index(container, stream)
+    if not len(index.times):
+        raise DamagedMedia(f"{name} has a video track without frames: get an intact copy")
+    base = stream.time_base or Fraction(1, 1000)
+    start = int(index.times[0])
+    span = float((int(index.times[-1]) - start) * base)
+    limits.check_duration(name, span)
+    count = len(index.times)
+    kept = np.linspace(0, count - 1, min(count, limits.frames_that_fit(width, height, max_frames))).astype(
+        int
+    )
+    frames, shown = _collect(container, stream, index, index.times[kept])
+    if not frames:
+        raise DamagedMedia(f"no frame of {name} can be decoded: get an intact copy")
+    rate = float(stream.average_rate or 0) or (count - 1) / max(span, 1e-3) or 1.0
+    times = np.array([float((t - start) * base) for t in shown])
+    return Frames(_stack(frames), times, rate, span + 1 / rate)
+
+
+def _index(container: InputContainer, stream: VideoStream) -> _Index:
+    """Read all packets without decoding. AVI has no presentation times: decoding times stand in."""
+    times, keys = [], []
+    for packet in container.demux(stream):
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None or packet.size == 0 or packet.is_discard:
+            continue
+        times.append(time)
+        if packet.is_keyframe:
+            keys.append(time)
+    return _Index(np.array(sorted(set(times)), dtype=np.int64), np.array(sorted(keys), dtype=np.int64))
+
+
+def _collect(
+    container: InputContainer, stream: VideoStream, index: _Index, wanted: NDArray[np.int64]
+) -> tuple[list[NDArray[np.uint8]], list[int]]:
+    """Decode the frames shown at the `wanted` times (ascending): pixels and the times really met."""
+    stream.thread_type = "AUTO"
+    frames: list[NDArray[np.uint8]] = []
+    shown: list[int] = []
+    decoder: Iterator[tuple[int, VideoFrame]] = iter(())
+    position = None  # time of the frame decoded last
+    for time in wanted.tolist():
+        start = _key_before(index.keys, time)
+        if position is None or (start is not None and start > position):
+            container.seek(int(index.times[0]) if start is None else start, stream=stream)
+            decoder = _timed(container, stream)
+        for position, frame in decoder:
+            # Some packets (VP8's hidden frames) show nothing: the next frame stands in.
+            if position >= time:
+                frames.append(_upright(frame, stream))
+                shown.append(position)
+                break
+    return frames, shown
+
+
+def _timed(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
+    for frame in container.decode(stream):
+        time = frame.pts if frame.pts is not None else frame.dts
+        if time is not None:
+            yield time, frame
+
+
+def _key_before(keys: NDArray[np.int64], time: int) -> int | None:
+    at = int(np.searchsorted(keys, time, side="right")) - 1
+    return int(keys[at]) if at >= 0 else None
+
+
+def _upright(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
+    """RGB pixels, square and turned as the display matrix says (it gives the counter-clockwise angle)."""
+    aspect = stream.sample_aspect_ratio
+    width = frame.width
+    if aspect and aspect > 0:
+        width = round(frame.width * aspect)
+    pixels = frame.reformat(width=width, format="rgb24").to_ndarray().astype(np.uint8, copy=False)
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+
+
+def _stack(frames: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """One array. Frames that change size within a stream are brought to the first one's."""
+    import cv2
+
+    height, width = frames[0].shape[:2]
+    result = np.empty((len(frames), height, width, 3), dtype=np.uint8)
+    for place, frame in zip(result, frames, strict=True):
+        place[:] = frame if frame.shape == place.shape else cv2.resize(frame, (width, height))
+    return result

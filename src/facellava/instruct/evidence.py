@@ -1,0 +1,285 @@
+"""Conversations about a face whose every sentence follows from given evidence (the ``evidence`` annotator).
+
+The answers are short and plain, for a language model of 135 million parameters. Their heads come from the
+tasks' ``task.toml`` (the runtime scores labels at those places); the other text from ``evidence.toml`` and
+``questions.toml``. Everything is drawn from the given random generator, so a seed fixes the text.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from .. import tasks
+from .facts import (
+    MEASURES,
+    FaceEvidence,
+    Facts,
+    join_clauses,
+    join_items,
+    measures_from_blendshapes,
+    texts,
+    upper_first,
+)
+from .free import Turn, free_turn
+
+__all__ = [
+    "FORBIDDEN",
+    "MEASURES",
+    "FaceEvidence",
+    "Turn",
+    "checklist",
+    "conversation",
+    "measures_from_blendshapes",
+    "task_turn",
+]
+
+MAX_WORDS = 55
+FORBIDDEN = re.compile(
+    r"\b(?:feel|feels|feeling|feelings|felt|proof|proves?|proven|beautiful|handsome|pretty|ugly|attractive|gorgeous"
+    r"|celebrity|famous|ethnic\w*|race|caucasian|asian|african)\b",
+    re.IGNORECASE,
+)
+"""Words that no answer contains: claims about inner states, certainty, looks, identity or origin."""
+
+TASK_PROBABILITY = 0.8
+CANONICAL_QUESTION = 0.3
+CHECKLIST = 0.4
+UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
+"""Attributes left out of plain sentences: judgements, or said elsewhere in better words."""
+
+
+def conversation(
+    evidence: FaceEvidence, rng: random.Random, *, max_turns: int = 6, media: str = "image"
+) -> list[Turn]:
+    """Question and answer turns about one face, in random order.
+
+    Each of the five tasks whose evidence is known appears with probability 0.8; one to three other turns
+    follow (checklists, free questions, formats, refusals) while `max_turns` allows. Never empty while
+    anything is known.
+    """
+    known = [name for name in tasks.all_tasks() if _known(evidence, name)]
+    chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(
+        known, min(1, len(known))
+    )
+    turns = [task_turn(evidence, name, rng, media=media) for name in rng.sample(chosen, len(chosen))][
+        :max_turns
+    ]
+    extra = min(rng.randint(1, 3), max_turns - len(turns))
+    for _ in range(extra):
+        turn = _extra_turn(evidence, rng, media)
+        if turn is not None and all(turn.question != other.question for other in turns):
+            turns.append(turn)
+    rng.shuffle(turns)
+    return turns
+
+
+def task_turn(evidence: FaceEvidence, name: str, rng: random.Random, *, media: str = "image") -> Turn:
+    """One turn of the task `name`; its answer parses back to the evidence. The evidence must be known."""
+    task = tasks.get(name)
+    closed = task.kind != "multi" and rng.random() < CANONICAL_QUESTION
+    question = task.closed_question(media) if closed else task.ask(rng, media)
+    head, rest = _ANSWERS[name](evidence, rng)
+    return Turn(name, question, _bounded(head, rest))
+
+
+def checklist(evidence: FaceEvidence, name: str, rng: random.Random) -> Turn:
+    """The closed form of a multi task: 3 to 8 known labels in random order, each answered yes or no.
+
+    The labels that hold fill about half of the list where there are enough. The evidence must be known.
+    """
+    task = tasks.get(name)
+    known = {k: v for k, v in _values(evidence, name).items() if task.label(k).default}
+    size = min(rng.randint(3, 8), len(known))
+    yes = [label for label in known if known[label]]
+    no = [label for label in known if not known[label]]
+    picked = rng.sample(yes, min(len(yes), (size + rng.randint(0, 1)) // 2))
+    picked += rng.sample(no, min(len(no), size - len(picked)))
+    rest = [label for label in yes if label not in picked]
+    picked += rng.sample(rest, size - len(picked))
+    rng.shuffle(picked)
+    lines = [task.item(label) + (task.closed.yes if known[label] else task.closed.no) for label in picked]
+    return Turn(f"checklist_{name}", task.closed.question, "\n".join(lines))
+
+
+def _extra_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Turn | None:
+    lists = [name for name in ("action_units", "attributes") if _known(evidence, name)]
+    if lists and rng.random() < CHECKLIST:
+        return checklist(evidence, rng.choice(lists), rng)
+    return free_turn(evidence, rng, media, quote=_quotable(evidence))
+
+
+def _values(evidence: FaceEvidence, name: str) -> dict[str, bool]:
+    return dict((evidence.action_units if name == "action_units" else evidence.attributes) or {})
+
+
+def _known(evidence: FaceEvidence, name: str) -> bool:
+    if name in ("action_units", "attributes"):
+        return bool(_values(evidence, name))
+    value = {"expression": evidence.expression, "age": evidence.age, "deepfake": evidence.authenticity}[name]
+    return value is not None
+
+
+def _bounded(head: str, rest: list[str]) -> str:
+    """The head and as many following sentences as stay within MAX_WORDS."""
+    answer = head
+    for sentence in rest:
+        longer = f"{answer} {sentence}".strip()
+        if sentence and len(longer.split()) <= MAX_WORDS:
+            answer = longer
+    return answer
+
+
+def _quotable(evidence: FaceEvidence) -> str | None:
+    """The description when it is short and free of forbidden words."""
+    text = (evidence.description or "").strip()
+    if not text or len(text.split()) > 24 or FORBIDDEN.search(text):
+        return None
+    return text if text.endswith(".") else text + "."
+
+
+# --- the five tasks: each returns the fixed head and the sentences after it ---
+
+
+def _expression(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[str]]:
+    assert evidence.expression is not None
+    facts, label = Facts(evidence), evidence.expression
+    data = texts("evidence")["expression"][label]
+    if label == "neutral":
+        reason, used = _neutral_reason(facts, data, rng)
+    else:
+        reason, used = _supported_reason(facts, data, rng)
+    rest = [reason]
+    quote = _quotable(evidence)
+    other = [name for name in facts.shown + facts.absent if name not in used]
+    if quote and rng.random() < 0.35:
+        rest = [quote] if rng.random() < 0.5 else [reason, quote]
+    elif other and label != "neutral" and rng.random() < (0.4 if used else 0.8):
+        rest.append(upper_first(facts.clause(rng.choice(other), rng)) + ".")
+    return tasks.get("expression").head(label), rest
+
+
+def _sentence(facts: Facts, used: list[str], link: str, rng: random.Random) -> str:
+    text = join_clauses([facts.clause(name, rng) for name in used], rng)
+    opener = rng.choice(texts("evidence")["join"]["openers"]) if rng.random() < 0.25 else ""
+    return upper_first(opener + text + link) + "."
+
+
+def _link(data: dict, rng: random.Random) -> str:
+    return ", " + rng.choice(data["link"]) if rng.random() < 0.5 else ""
+
+
+def _supported_reason(facts: Facts, data: dict, rng: random.Random) -> tuple[str, list[str]]:
+    support = [name for name in data["support"] if facts.status[name]]
+    if not support:
+        return _faint(texts("evidence")["faint"]["say"], facts, rng), []
+    # The first entries of `support` are the most telling ones of the class.
+    used = support[:1] + rng.sample(support[1:], min(len(support) - 1, rng.randint(0, 2)))
+    rng.shuffle(used)
+    return _sentence(facts, used, _link(data, rng), rng), used
+
+
+def _faint(forms: list[str], facts: Facts, rng: random.Random) -> str:
+    label = str(facts.evidence.expression)
+    adjective = texts("evidence")["words"]["adjective"][label]
+    said = rng.choice(forms).format(label=label, adj=adjective)
+    return said + rng.choice(texts("evidence")["faint"]["add"]) + "."
+
+
+def _neutral_reason(facts: Facts, data: dict, rng: random.Random) -> tuple[str, list[str]]:
+    telling = [name for name in facts.shown if name != "eyes_closed"]
+    if telling and rng.random() < 0.5:
+        clause = upper_first(facts.clause(rng.choice(telling), rng))
+        return rng.choice(texts("evidence")["neutral"]["but"]).format(Clause=clause), []
+    if len(facts.absent) < 2 or rng.random() < 0.15:
+        return _faint(data["faint"], facts, rng), []
+    used = rng.sample(facts.absent, min(len(facts.absent), rng.randint(2, 3)))
+    return _sentence(facts, used, _link(data, rng), rng), used
+
+
+def _action_units(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[str]]:
+    facts, data = Facts(evidence), texts("evidence")
+    active = [unit for unit, on in _values(evidence, "action_units").items() if on]
+    head = tasks.get("action_units").head(active)
+    if not active:
+        return head, [rng.choice(data["action_units"]["rest"])] if rng.random() < 0.8 else []
+    named = [name for name in facts.shown if set(data["facts"][name]["units"]) & set(active)]
+    if not named or rng.random() < 0.1:
+        return head, []
+    used = rng.sample(named, min(len(named), rng.randint(1, 3)))
+    text = join_clauses([facts.clause(name, rng) for name in used], rng)
+    return head, [rng.choice(data["action_units"]["joint"]).format(facts=text, Facts=upper_first(text))]
+
+
+def _attributes(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[str]]:
+    task = tasks.get("attributes")
+    values = _values(evidence, "attributes")
+    present = [name for name in task.default_names if values.get(name)]
+    plain = [task.label(name).text for name in present if name not in UNMENTIONED]
+    if not plain or rng.random() < 0.4:
+        return task.head(present), []
+    items = rng.sample(plain, min(len(plain), rng.randint(1, 3)))
+    form = rng.choice(texts("evidence")["attributes"]["plain"])
+    return task.head(present), [form.format(items=join_items(items))]
+
+
+_SPREAD = ((20, "three"), (35, "four"), (50, "five"), (65, "six"), (200, "seven"))
+_DECADES = (
+    "",
+    "teens",
+    "twenties",
+    "thirties",
+    "forties",
+    "fifties",
+    "sixties",
+    "seventies",
+    "eighties",
+    "nineties",
+)
+
+
+def _age(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[str]]:
+    assert evidence.age is not None
+    age, data = evidence.age, texts("evidence")["age"]
+    head = tasks.get("age").head(age)
+    if rng.random() < 0.5:
+        spread = next(words for limit, words in _SPREAD if age < limit)
+        head += ", " + rng.choice(data["spread"]).format(n=spread)
+    rest = []
+    clues = _age_clues(evidence, age)
+    if clues and rng.random() < 0.6:
+        clue = rng.choice(clues)
+        rest.append(rng.choice(data["clues"]).format(clue=clue, Clue=upper_first(clue)))
+    if 20 <= age < 100 and rng.random() < 0.4:
+        part = ("early", "mid", "late")[(age % 10 > 3) + (age % 10 > 6)]
+        joint = "-" if part == "mid" else " "
+        rest.append(rng.choice(data["decade"]).format(decade=f"their {part}{joint}{_DECADES[age // 10]}"))
+    if not rest or rng.random() < 0.4:
+        rest.append(rng.choice(data["plain"]))
+    return head + ".", rest
+
+
+def _age_clues(evidence: FaceEvidence, age: int) -> list[str]:
+    data = texts("evidence")["age"]
+    side = data["old"] if age >= 45 else data["young"] if age < 40 else {}
+    return [words for name, words in side.items() if (evidence.attributes or {}).get(name)]
+
+
+def _deepfake(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[str]]:
+    assert evidence.authenticity is not None
+    data = texts("evidence")["deepfake"]
+    head = tasks.get("deepfake").head(evidence.authenticity)
+    if evidence.authenticity == "real":
+        return head, [rng.choice(data["real"]), rng.choice([*data["real_more"], ""])]
+    reasons = data["why"][evidence.manipulation or "any"]
+    reason = rng.choice(data["fake"]).format(why=rng.choice(reasons))
+    return head, [reason, rng.choice(data["fake_more"])]
+
+
+_ANSWERS = {
+    "expression": _expression,
+    "action_units": _action_units,
+    "attributes": _attributes,
+    "age": _age,
+    "deepfake": _deepfake,
+}

@@ -1,0 +1,189 @@
+"""Builds the model that runs from what is shipped (a small difference) and what is pulled (the base language model).
+
+The result is a folder in the cache, keyed by the hashes of everything that went into it: ``decoder.onnx`` and its
+weights, ``vision.onnx``, ``embeddings.safetensors``, ``tokenizer.json`` and ``model.json``. It is written under a
+temporary name and renamed when complete, so a half-built model is never used and two processes cannot clash.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from facellava.errors import FileMissing, NoSpace
+from facellava.model.decoder_onnx import Precision, build_decoder, quantize_blocks, save_model
+from facellava.model.expert_spec import ExpertSpec
+from facellava.model.gguf_weights import LanguageModelFile, read_gguf
+
+FORMAT = 1
+"""Raised whenever the built files change, so that older ones are rebuilt."""
+
+DEFAULT_MODEL = Path(__file__).parent / "default"
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total)."""
+
+
+class ModelCard(NamedTuple):
+    """``model.json`` of a shipped model: how its parts fit together.
+
+    Attributes:
+        name: shown in results. base: registered name of the language model. crop_margin: see FaceClip.
+        heads: of FRGCA. grid: patches a side. lora_scale: alpha / rank. placeholder: id that stands for visual tokens.
+        stop: the text that ends an answer. untrained: label names per task that this model must not be asked for.
+        thresholds: label name -> probability from which a multi-label answer counts as present.
+        temperature: task -> divisor of log-odds (calibration).
+    """
+
+    name: str
+    base: str
+    crop_margin: float
+    heads: int
+    grid: int
+    lora_scale: float
+    placeholder: str
+    stop: str
+    untrained: dict[str, list[str]]
+    thresholds: dict[str, float]
+    temperature: dict[str, float]
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        path = folder / "model.json"
+        if not path.is_file():
+            raise FileMissing(f"{folder} holds no model.json: give the folder of a trained facellava model")
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def merge_lora(
+    base: Mapping[str, NDArray[np.float32]], delta: Mapping[str, NDArray[np.float32]], scale: float
+) -> dict[str, NDArray[np.float32]]:
+    """W + scale * B A for every pair ``language_model.NAME.lora_{A,B}...weight`` in the delta."""
+    merged = dict(base)
+    for key, a in delta.items():
+        if not key.startswith("language_model.") or ".lora_A." not in key:
+            continue
+        name = key.removeprefix("language_model.").split(".lora_A.")[0] + ".weight"
+        b = delta[key.replace(".lora_A.", ".lora_B.")]
+        merged[name] = base[name] + np.float32(scale) * (b @ a)
+    return merged
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def visual_weights(delta: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """The delta's visual half under the names that ``vision_onnx`` reads."""
+    visual = {k: v for k, v in delta.items() if not k.startswith("language_model")}
+    return {
+        ("tower." + k.removeprefix("vision_tower.") if k.startswith("vision_tower.") else k): v
+        for k, v in visual.items()
+    }
+
+
+def ensure_built(
+    source: Path,
+    cache: Path,
+    resolve: Callable[[str], Path],
+    *,
+    precision: Precision = "int8",
+    progress: Progress | None = None,
+) -> Path:
+    """The folder with the runnable model, built now if it is not there yet.
+
+    Args:
+        source: folder with ``delta.safetensors``, ``expert.json``, ``model.json``.
+        cache: writable folder for built models.
+        resolve: registered weight name -> local path.
+
+    Raises:
+        NoSpace: the disk is full or the cache is not writable.
+    """
+    card = ModelCard.read(source)
+    digests = [_digest(source / name) for name in ("delta.safetensors", "expert.json", "model.json")]
+    key = hashlib.sha256("|".join([str(FORMAT), precision, *digests]).encode()).hexdigest()[:16]
+    target = cache / "models" / f"{card.name}-{precision}-{key}"
+    if (target / "model.json").is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+        try:
+            _build(source, partial, card, resolve(card.base), precision, progress or (lambda *_: None))
+            _publish(partial, target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise NoSpace(
+                f"cannot build the model in {target.parent} ({error.strerror}): free about 300 MB or set FACELLAVA_CACHE"
+            ) from error
+        raise
+    return target
+
+
+def _publish(partial: Path, target: Path) -> None:
+    try:
+        os.rename(partial, target)
+    except OSError as error:
+        # Another process finished the same build first; its result is as good as ours.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _build(
+    source: Path, out: Path, card: ModelCard, gguf: Path, precision: Precision, progress: Progress
+) -> None:
+    from facellava.model.vision_onnx import build_vision
+
+    progress("reading the language model", 0, 1)
+    base = read_gguf(gguf)
+    delta = {k: v.astype(np.float32) for k, v in load_file(source / "delta.safetensors").items()}
+    spec = ExpertSpec.from_dict(json.loads((source / "expert.json").read_text(encoding="utf-8")))
+    weights = merge_lora(base.weights, delta, card.lora_scale)
+    decoder = build_decoder(
+        base.config, weights, precision, progress=lambda i, n: progress("building the language model", i, n)
+    )
+    save_model(decoder, out / "decoder.onnx")
+    visual = visual_weights(delta)
+    visual["tower.words.words"] = word_rows(spec, base)
+    vision = build_vision(visual, spec, dim=base.config.hidden_size, heads=card.heads, grid=card.grid)
+    (out / "vision.onnx").write_bytes(vision.SerializeToString())
+    codes, scales = quantize_blocks(base.weights["model.embed_tokens.weight"])
+    save_file({"codes": codes, "scales": scales}, out / "embeddings.safetensors")
+    base.tokenizer.save(str(out / "tokenizer.json"))
+    (out / "expert.json").write_bytes((source / "expert.json").read_bytes())
+    meta: dict[str, Any] = {**card._asdict(), "precision": precision, "decoder": base.config.to_dict()}
+    (out / "model.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+
+
+def word_rows(spec: ExpertSpec, base: LanguageModelFile) -> NDArray[np.float32]:
+    """Embeddings of the words that slots mix, in the order of ``WordSpaceTokens.words``: (rows, D).
+
+    A word of several tokens is the mean of their embeddings. A binary slot has two rows: its name plus yes, and its
+    name plus no, halved, so that the token says both what is meant and whether it holds.
+    """
+    table = base.weights["model.embed_tokens.weight"]
+
+    def word(text: str) -> NDArray[np.float32]:
+        return table[base.tokenizer.encode(text, add_special_tokens=False).ids].mean(0)
+
+    rows = []
+    for slot in spec.slots:
+        if slot.kind == "binary":
+            name = word(slot.words[0])
+            rows += [(name + word(spec.yes)) / 2, (name + word(spec.no)) / 2]
+        else:
+            rows += [word(text) for text in slot.words]
+    return np.stack(rows).astype(np.float32)

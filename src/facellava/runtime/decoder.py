@@ -1,0 +1,157 @@
+"""Runs the ONNX decoder: prefill, continue, generate and score, with keys and values kept outside the session."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from facellava.model.decoder_onnx import DecoderConfig
+
+BLOCKED = np.float32(-1e9)
+"""Added to attention scores between branches that must not see each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A prefix that has been read: its keys and values, its length and the logits after its last token.
+
+    States are immutable, so one prefix can be continued many times.
+    """
+
+    past: dict[str, ort.OrtValue]
+    length: int
+    logits: NDArray[np.float32]
+
+
+class OnnxDecoder:
+    """One session of ``decoder_onnx.build_decoder``.
+
+    Args:
+        path: the graph.
+        config: its sizes.
+        threads: intra-operator threads.
+    """
+
+    def __init__(self, path: Path, config: DecoderConfig, *, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self.config = config
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._outputs = [o.name for o in self._session.get_outputs()]
+
+    def empty(self) -> State:
+        """The state before any token."""
+        shape = (1, self.config.num_key_value_heads, 0, self.config.head_dim)
+        nothing = np.zeros(shape, np.float32)
+        names = [f"past.{i}.{part}" for i in range(self.config.num_hidden_layers) for part in "kv"]
+        past = {name: ort.OrtValue.ortvalue_from_numpy(nothing) for name in names}
+        return State(past, 0, np.zeros(self.config.vocab_size, np.float32))
+
+    def run(
+        self,
+        state: State,
+        embeds: NDArray[np.float32],
+        wanted: NDArray[np.int64],
+        position_ids: NDArray[np.int64] | None = None,
+        bias: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], dict[str, ort.OrtValue]]:
+        """Read embeds (S, D) after ``state``; logits (K, V) at the wanted positions and the new keys and values."""
+        new, total = len(embeds), state.length + len(embeds)
+        if position_ids is None:
+            position_ids = np.arange(state.length, total)
+        if bias is None:
+            bias = np.zeros((1, 1, new, total), np.float32)
+        feed = {
+            "embeds": embeds[None].astype(np.float32, copy=False),
+            "positions": wanted.astype(np.int64),
+            "seqlens": np.array([total - 1], np.int32),
+            "total": np.array(total, np.int32),
+            "position_ids": position_ids[None].astype(np.int64),
+            "bias": bias,
+        }
+        values = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in feed.items()}
+        results = self._session.run_with_ort_values(self._outputs, {**values, **state.past})
+        past = {name.replace("present", "past"): v for name, v in zip(self._outputs[1:], results[1:], strict=True)}
+        return results[0].numpy()[0], past
+
+    def extend(self, state: State, embeds: NDArray[np.float32]) -> State:
+        """The state after also reading embeds (S, D), S >= 1."""
+        logits, past = self.run(state, embeds, np.array([len(embeds) - 1]))
+        return State(past, state.length + len(embeds), logits[0])
+
+    def generate(
+        self, state: State, embed_table: EmbedTable, *, max_new_tokens: int, stop: Collection[int], sampler: Sampler
+    ) -> Iterator[int]:
+        """Token ids one by one until a stop token (not yielded), the length limit or the context's end."""
+        for _ in range(min(max_new_tokens, self.config.max_position_embeddings - state.length)):
+            token = sampler(state.logits)
+            if token in stop:
+                return
+            yield token
+            state = self.extend(state, embed_table[[token]])
+
+    def branch_logits(
+        self, state: State, branches: Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """Logits (S_i, V) at every token of several continuations (S_i, D) of one prefix, in a single pass.
+
+        The branches are packed one after another and hidden from each other by the bias, with rotary positions that
+        all start where the prefix ends: the same numbers as one pass a branch, at the cost of one.
+        """
+        sizes = [len(b) for b in branches]
+        starts = np.cumsum([0, *sizes])
+        total = int(starts[-1])
+        bias = np.full((1, 1, total, state.length + total), BLOCKED, np.float32)
+        bias[..., : state.length] = 0
+        for start, size in zip(starts, sizes, strict=False):
+            own = slice(state.length + start, state.length + start + size)
+            bias[:, :, start : start + size, own] = 0
+        positions = np.concatenate([state.length + np.arange(size) for size in sizes])
+        logits, _ = self.run(state, np.concatenate(branches), np.arange(total), positions, bias)
+        return [logits[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+
+
+class EmbedTable:
+    """Input embeddings kept as 8-bit blocks (the base model's own Q8_0) and dequantised row by row.
+
+    Args:
+        codes: uint8 (V, D / 32, 32), usually memory-mapped.
+        scales: float32 (V, D / 32).
+    """
+
+    def __init__(self, codes: NDArray[np.uint8], scales: NDArray[np.float32]) -> None:
+        self._codes, self._scales = codes, scales
+
+    def __getitem__(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        from facellava.model.decoder_onnx import dequantize_blocks
+
+        rows = np.asarray(ids, np.int64)
+        return dequantize_blocks(np.asarray(self._codes[rows]), np.asarray(self._scales[rows]))
+
+
+class Sampler:
+    """Greedy at temperature 0 (the default), seeded sampling otherwise."""
+
+    def __init__(self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0) -> None:
+        self.temperature, self.top_p = temperature, top_p
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, logits: NDArray[np.float32]) -> int:
+        if self.temperature <= 0:
+            return int(logits.argmax())
+        p = np.exp(log_softmax(logits / self.temperature))
+        order = np.argsort(-p)
+        keep = order[: int(np.searchsorted(np.cumsum(p[order]), self.top_p)) + 1]
+        return int(self._random.choice(keep, p=p[keep] / p[keep].sum()))
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -1,0 +1,177 @@
+"""The default engine: a face clip and questions in, text and label probabilities out, on the CPU without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from facellava.model.decoder_onnx import DecoderConfig
+from facellava.model.experts import ExpertEncoder
+from facellava.model.prompt import answer_ids, question_ids, visual_prefix
+from facellava.runtime.decoder import EmbedTable, OnnxDecoder, Sampler, State, log_softmax
+from facellava.types import FaceClip
+
+MODEL_FRAMES = 8
+"""Frames of a video that the model looks at, uniformly sampled (section 5.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A face that the language model has read: reusable for any number of questions.
+
+    Attributes:
+        state: keys and values of the visual prefix.
+        region_attention: float32 (9,), mean FRGCA attention of all patches, frames and heads; sums to 1.
+        patch_attention: float32 (7, 7, 9), the same per patch.
+    """
+
+    state: State
+    region_attention: NDArray[np.float32]
+    patch_attention: NDArray[np.float32]
+
+
+class OnnxEngine:
+    """A built model folder (see ``runtime.build``) ready to run.
+
+    Args:
+        folder: the built model.
+        resolve: weight name -> path, for the frozen experts.
+        threads: intra-operator threads of every session.
+    """
+
+    def __init__(self, folder: Path, resolve: Callable[[str], Path], *, threads: int = 1) -> None:
+        meta = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        self.name: str = f"{meta['name']}-{meta['precision']}"
+        self.margin: float = meta["crop_margin"]
+        self.untrained: dict[str, list[str]] = meta["untrained"]
+        self.thresholds: dict[str, float] = meta["thresholds"]
+        self.temperature: dict[str, float] = meta["temperature"]
+        self.grid: int = meta["grid"]
+        self._placeholder: int = meta["placeholder"]
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._stop = frozenset({self._tokenizer.token_to_id(meta["stop"])})
+        tables = load_file(folder / "embeddings.safetensors")
+        self._embed = EmbedTable(tables["codes"], tables["scales"])
+        self._decoder = OnnxDecoder(folder / "decoder.onnx", DecoderConfig(**meta["decoder"]), threads=threads)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._vision = ort.InferenceSession(str(folder / "vision.onnx"), options, providers=["CPUExecutionProvider"])
+        self._encoder = ExpertEncoder(resolve, threads=threads)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of a piece of text, without special tokens added."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def visual_tokens(self, clip: FaceClip) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Visual tokens (V, D) and FRGCA attention (T, H, N, 9) of up to 8 frames of a clip."""
+        chosen = np.linspace(0, len(clip.frames) - 1, min(MODEL_FRAMES, len(clip.frames))).astype(int)
+        maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
+        feed = {"maps": maps, "values": values, "landmarks": clip.landmarks[chosen]}
+        tokens, attention = self._vision.run(["tokens", "attention"], feed)
+        return tokens, attention
+
+    def look(self, clip: FaceClip) -> Seen:
+        """Read one face; everything asked later continues from here."""
+        tokens, attention = self.visual_tokens(clip)
+        ids = np.array(visual_prefix(self.tokenize, len(tokens), self._placeholder))
+        embeds = self._embed[ids]
+        embeds[ids == self._placeholder] = tokens
+        per_patch = attention.mean((0, 1))
+        return Seen(
+            self._decoder.extend(self._decoder.empty(), embeds),
+            per_patch.mean(0),
+            per_patch.reshape(self.grid, self.grid, -1),
+        )
+
+    def ask(
+        self,
+        seen: Seen,
+        question: str,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        head: str = "",
+        max_new_tokens: int = 160,
+        sampler: Sampler | None = None,
+    ) -> Iterator[str]:
+        """Stream the answer to a question, after earlier (question, answer) turns.
+
+        Args:
+            head: the answer's beginning when it is already decided (a scored label); streamed first.
+        """
+        state = self._asked(seen, question, history)
+        if head:
+            state = self._read(state, self.tokenize(head))
+            yield head
+        ids: list[int] = []
+        done = ""
+        generated = self._decoder.generate(
+            state, self._embed, max_new_tokens=max_new_tokens, stop=self._stop, sampler=sampler or Sampler()
+        )
+        for token in generated:
+            ids.append(token)
+            text = self._tokenizer.decode(ids)
+            # A replacement character means the last token ends inside a multi-byte letter: wait for the rest.
+            if not text.endswith("�"):
+                yield text[len(done) :]
+                done = text
+
+    def score(self, seen: Seen, question: str, prefix: str, candidates: Sequence[str]) -> NDArray[np.float64]:
+        """Probability of each candidate as the continuation of ``prefix``, normalised over the candidates."""
+        state = self._asked(seen, question)
+        if prefix:
+            state = self._read(state, self.tokenize(prefix))
+        ids = [self.tokenize(c) for c in candidates]
+        first = log_softmax(state.logits)
+        scores = np.array([first[i[0]] for i in ids])
+        longer = [n for n, i in enumerate(ids) if len(i) > 1]
+        if longer:
+            logits = self._decoder.branch_logits(state, [self._embed[ids[n][:-1]] for n in longer])
+            for n, branch in zip(longer, logits, strict=True):
+                scores[n] += log_softmax(branch)[np.arange(len(ids[n]) - 1), ids[n][1:]].sum()
+        return np.exp(log_softmax(scores))
+
+    def score_yes(
+        self, seen: Seen, question: str, items: Sequence[str], yes: str, no: str
+    ) -> NDArray[np.float64]:
+        """Log-odds of ``yes`` against ``no`` after each item, every item as the first line of the answer."""
+        state = self._asked(seen, question)
+        branches = [self._embed[self.tokenize(item)] for item in items]
+        (yes_id, *_), (no_id, *_) = self.tokenize(yes), self.tokenize(no)
+        logits = [branch[-1] for branch in self._decoder.branch_logits(state, branches)]
+        return np.array([float(row[yes_id]) - float(row[no_id]) for row in logits])
+
+    def score_years(self, seen: Seen, question: str) -> NDArray[np.float64]:
+        """Distribution (100,) over whole years, from the digits that the answer starts with."""
+        state = self._asked(seen, question)
+        digits = [self.tokenize(str(d))[0] for d in range(10)]
+        first = log_softmax(state.logits)
+        logits = self._decoder.branch_logits(state, [self._embed[[d]] for d in digits])
+        years = np.full(100, -np.inf)
+        for ten, (digit, branch) in enumerate(zip(digits, logits, strict=True)):
+            second = log_softmax(branch[0])
+            for one, other in enumerate(digits):
+                if ten > 0:
+                    years[10 * ten + one] = first[digit] + second[other]
+            # What is not a second digit ends the number.
+            alone = 1 - np.exp(second[digits]).sum()
+            years[ten] = np.logaddexp(years[ten], first[digit] + np.log(max(alone, 1e-12)))
+        return np.exp(log_softmax(years))
+
+    def _read(self, state: State, ids: Sequence[int]) -> State:
+        return self._decoder.extend(state, self._embed[list(ids)])
+
+    def _asked(self, seen: Seen, question: str, history: Sequence[tuple[str, str]] = ()) -> State:
+        ids: list[int] = []
+        for i, (earlier, answer) in enumerate(history):
+            ids += question_ids(self.tokenize, earlier, first=i == 0)
+            ids += answer_ids(self.tokenize, answer)
+        ids += question_ids(self.tokenize, question, first=not history)
+        return self._read(seen.state, ids)

@@ -1,0 +1,226 @@
+"""Reads a typed prediction out of an answer in free text (appendix F.1, F.2).
+
+Rules, in order:
+
+* denied statements are removed first (``negation.py``);
+* **single** (expression, deepfake): the very first word when it is a label; else the labels' names and
+  synonyms in the first sentence that affirms anything; else, when that sentence has none or is tied, the
+  majority over the whole text. A tie that remains gives None. With exactly two labels a denied one counts
+  for the other when nothing is affirmed.
+* **multi with codes** (action units): codes such as ``AU12`` or ``AUs 1+2``; the units' names only when the
+  text has no code at all. **multi** (attributes): names and synonyms anywhere.
+  An empty tuple means that the text says "none"; None means that it says nothing about the task.
+* **number** (age): see ``years.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import UsageError
+from .negation import Stripped, split_sentences, strip_negations
+from .years import read_years
+
+if TYPE_CHECKING:
+    from .task import Task
+
+__all__ = ["Parsed", "Reader", "parse_lines", "split_sentences", "strip_negations"]
+
+
+class Parsed(NamedTuple):
+    """What an answer says; every field but the task's own stays None.
+
+    Attributes:
+        label: canonical label of a single task.
+        active: active action units in canonical order, () for "none".
+        present: present attributes in canonical order, () for "none".
+        years: age in years (a range gives its midpoint).
+        evidence: the words that decided, empty when nothing was found.
+    """
+
+    label: str | None = None
+    active: tuple[str, ...] | None = None
+    present: tuple[str, ...] | None = None
+    years: float | None = None
+    evidence: str = ""
+
+
+def _spelling(words: str) -> str:
+    """A regular expression for one spelling: whole words, spaces may be underscores or hyphens."""
+    body = re.escape(words.lower()).replace(r"\ ", r"[\s_-]+").replace("_", r"[\s_]+")
+    return rf"(?<![\w-]){body}(?![\w])"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The compiled expressions of one task."""
+
+    task: Task
+    words: Mapping[str, re.Pattern[str]]
+    any_word: re.Pattern[str]
+    owner: Mapping[str, str]
+    protect: tuple[tuple[re.Pattern[str], str], ...]
+    none: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, task: Task) -> Reader:
+        """Compiles the names, texts, synonyms and patterns of `task`."""
+        words, owner = {}, {}
+        for label in task.labels:
+            spellings = [label.name, *label.synonyms]
+            if task.kind == "multi":
+                spellings.append(re.sub(r"^an? ", "", label.text))
+            ordered = sorted(set(spellings), key=len, reverse=True)
+            words[label.name] = re.compile("|".join([*map(_spelling, ordered), *label.patterns]))
+            owner |= {re.sub(r"[\s_-]+", " ", s.lower()): label.name for s in ordered}
+        longest = sorted(
+            (s for label in task.labels for s in (label.name, *label.synonyms)), key=len, reverse=True
+        )
+        protect = tuple(
+            (re.compile(rf"\b{re.escape(words)}\b(?P<more>\s*(?:,|or|nor)\s+)?", re.IGNORECASE), label)
+            for words, label in sorted(task.protect.items(), key=lambda item: -len(item[0]))
+        )
+        none = re.compile("|".join(task.none_patterns)) if task.none_patterns else None
+        return cls(
+            task, words, re.compile("|".join(map(_spelling, longest)) or r"(?!)"), owner, protect, none
+        )
+
+    def read(self, text: str) -> Parsed:
+        """Parses `text`; never fails, whatever the text."""
+        if self.task.kind == "number":
+            return self._number(text)
+        if self.task.kind == "single":
+            return self._single(text)
+        found, evidence = self._codes(text) if self.task.code else self._present(text)
+        if found is None:
+            return Parsed()
+        return Parsed(evidence=evidence)._replace(**{self.task.field: found})
+
+    # --- single ---
+
+    def _votes(self, text: str) -> Counter[str]:
+        hits = (re.sub(r"[\s_-]+", " ", m.group(0)) for m in self.any_word.finditer(text))
+        return Counter(self.owner[hit] for hit in hits)
+
+    def _single(self, text: str) -> Parsed:
+        opening = re.match(r"\W*([a-z]+)", text.lower())
+        if opening and opening.group(1) in self.task.names:
+            return Parsed(label=opening.group(1), evidence=split_sentences(text)[0])
+        sentences = strip_negations(text)
+        affirmed = [s for s in sentences if re.search(r"\w", s.affirmed)]
+        if affirmed and (winner := _majority(self._votes(affirmed[0].affirmed))):
+            return Parsed(label=winner, evidence=affirmed[0].original)
+        total = sum((self._votes(s.affirmed) for s in sentences), Counter())
+        winner = _majority(total) or (None if total else self._opposite(sentences))
+        if winner is None:
+            return Parsed()
+        return Parsed(label=winner, evidence=self._first_with(sentences, winner))
+
+    def _opposite(self, sentences: list[Stripped]) -> str | None:
+        names = self.task.names
+        denied = _majority(sum((self._votes(s.denied) for s in sentences), Counter()))
+        return names[1 - names.index(denied)] if denied and len(names) == 2 else None
+
+    def _first_with(self, sentences: list[Stripped], label: str) -> str:
+        for sentence in sentences:
+            if self._votes(sentence.affirmed)[label]:
+                return sentence.original
+        return sentences[0].original
+
+    # --- multi ---
+
+    def _codes(self, text: str) -> tuple[tuple[str, ...] | None, str]:
+        sentences = strip_negations(text)
+        if not _code_numbers(text.lower(), self.task.code):
+            return self._present(text)
+        found, evidence = set(), []
+        for sentence in sentences:
+            codes = {f"{self.task.code}{n}" for n in _code_numbers(sentence.affirmed, self.task.code)}
+            if codes & set(self.task.names):
+                found |= codes & set(self.task.names)
+                evidence.append(sentence.original)
+        return self.task.sort(found), " ".join(evidence) or text.strip()
+
+    def _present(self, text: str) -> tuple[tuple[str, ...] | None, str]:
+        found, evidence, mentioned = set(), [], bool(self.none and self.none.search(text.lower()))
+        for sentence in strip_negations(self._protected(text)):
+            here = {name for name, words in self.words.items() if words.search(sentence.affirmed)}
+            mentioned = mentioned or any(words.search(sentence.denied) for words in self.words.values())
+            if here:
+                found |= here
+                evidence.append(sentence.original)
+        if found:
+            return self.task.sort(found), " ".join(evidence)
+        return ((), text.strip()) if mentioned else (None, "")
+
+    def _protected(self, text: str) -> str:
+        """Writes "no beard or glasses" as "no_beard, no glasses", so that only the rest is denied."""
+        for pattern, label in self.protect:
+            text = pattern.sub(lambda m, label=label: label + _rest_of_denial(m), text)
+        return text
+
+    # --- number ---
+
+    def _number(self, text: str) -> Parsed:
+        number = self.task.number
+        assert number is not None
+        found = read_years(text, number.minimum, number.maximum)
+        if found is None:
+            return Parsed()
+        return Parsed(years=found.value, evidence=found.evidence)
+
+
+def _rest_of_denial(match: re.Match[str]) -> str:
+    """What followed a protected phrase: after "no beard or ..." the rest stays denied."""
+    more = match["more"] or ""
+    return ", no " if more and match.group(0).lower().startswith("no") else more
+
+
+def _majority(votes: Counter[str]) -> str | None:
+    """The label with the most votes; None without votes and for a tie."""
+    top = votes.most_common(2)
+    if not top or (len(top) == 2 and top[0][1] == top[1][1]):
+        return None
+    return top[0][0]
+
+
+_CODE_LIST = r"s?[\s_-]*#?\s*(\d{1,2}(?!\d)(?:[a-e]\b|[lr]\b)?(?:\s*(?:,|\+|&|/|and|,\s*and)\s*\d{1,2}\b)*)"
+
+
+def _code_numbers(text: str, code: str) -> list[int]:
+    """Numbers of all codes in lower-case `text`: "au12", "aus 1, 2 and 4", "au1+2", "action unit 6"."""
+    pattern = re.compile(rf"(?<![a-z])(?:{code.lower()}|action unit){_CODE_LIST}")
+    return [int(n) for m in pattern.finditer(text) for n in re.findall(r"\d+", m.group(1))]
+
+
+def parse_lines(task: Task, lines: Iterable[str]) -> Iterator[dict]:
+    """Reads JSON lines with a ``text`` field and yields each object with ``task.field`` added (null: nothing
+    found).
+
+    A field of that name in the input is replaced. Blank lines are skipped. Raises UsageError naming the line
+    for a line that is not a JSON object with a string ``text``.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UsageError(
+                f"line {number} is not JSON ({error.msg}); expected an object with 'text'"
+            ) from None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+            raise UsageError(
+                f'line {number} has no string \'text\'; expected an object such as {{"text": "..."}}'
+            )
+        value = getattr(task.parse(row["text"]), task.field)
+        if isinstance(value, tuple):
+            value = list(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        yield {**row, task.field: value}

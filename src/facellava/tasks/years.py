@@ -1,0 +1,172 @@
+"""Reads an age in years out of free text: digits, words, ranges and decades ("in her mid-forties" -> 45).
+
+A text that begins with a number means that number (appendix F.2: answers start with the age). Otherwise the
+first expression that is marked as an age wins ("45-year-old", "aged 45", "in their forties", "between 40 and
+45"), then the first other number that is not a tolerance, a percentage, a comparison or a code. A range
+gives its midpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_SMALL = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+_TEENS = ("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_UNITS = (*_SMALL, *_TEENS)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS = {word: value for value, word in enumerate(_UNITS)} | {
+    word: 20 + 10 * i for i, word in enumerate(_TENS)
+}
+_DECADES = {
+    "teens": 10,
+    "twenties": 20,
+    "thirties": 30,
+    "forties": 40,
+    "fifties": 50,
+    "sixties": 60,
+    "seventies": 70,
+    "eighties": 80,
+    "nineties": 90,
+}
+_PART = {"early": 2.0, "mid": 5.0, "middle": 5.0, "late": 8.0, "": 5.0}
+
+_WORD = (
+    rf"(?:one hundred(?: and)?(?: (?:{'|'.join(_UNITS)}))?"
+    rf"|(?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS[1:10])}))?|{'|'.join(_UNITS)})"
+)
+_N = rf"(?:\d{{1,3}}(?:\.\d+)?|{_WORD})"
+_TOLERANCE = re.compile(
+    r"(?:give or take|plus or minus|\+/?-|±|within|off by)\s+"
+    rf"(?:about |around |roughly |some )?{_N}\b(?:\s*years?)?"
+    r"|\b(?:au|fig\.?|figure|frame|no\.|number)\s*\d+|\b\d+(?:\.\d+)?\s*%|\b\d+(?:\.\d+)?\s*percent"
+)
+_RANGE = re.compile(
+    rf"\b(?:between\s+)?(?:the ages? of\s+)?(?P<a>{_N})\s*(?:years?(?: old)?)?"
+    rf"\s*(?:to|and|-|–|—|or)\s*(?P<b>{_N})\b"
+    r"(?P<mark>[- ]*(?:years?|yrs?|y/?o)\b)?"
+)
+_DECADE = re.compile(
+    r"(?P<part>\b(?:early|mid|middle|late))?[- ]*\b"
+    rf"(?:(?P<word>{'|'.join(_DECADES)})|(?P<digits>[1-9]0)'?s)\b"
+)
+_DECADE_PAIR = re.compile(
+    rf"\b(?P<p1>early|mid|middle|late)[- ](?:(?P<w1>{'|'.join(_DECADES)}|[1-9]0'?s)[- ])?(?:to|or)[- ]"
+    rf"(?P<p2>early|mid|middle|late)?[- ]?(?P<w2>{'|'.join(_DECADES)}|[1-9]0'?s)\b"
+)
+_MARKED = re.compile(
+    rf"\b(?P<after>{_N})[- ]*(?:years?[- ]*old|years?[- ]of[- ]age|yrs?[- ]*old|y/?o\b|-?ish\b)"
+    r"|\b(?:aged?|ages)\b\W*"
+    r"(?:(?:of|is|about|around|approximately|roughly|estimate\w*|near|looks|as|at|to|be|=)\W+){0,4}"
+    rf"(?P<before>{_N})\b"
+)
+_MONTHS = re.compile(rf"\b(?P<n>{_N})[- ]*months?[- ]*old\b")
+_BARE = re.compile(rf"\b(?P<n>{_N})\b(?!\s*(?:%|percent))")
+_COMPARED = re.compile(
+    r"(?:older|younger|over|under|above|below|more|less|least|most|beyond)\s+(?:than\s+)?(?:the age of\s+)?$"
+)
+_START = re.compile(rf"^\W*(?:(?:about|around|roughly|approximately|probably|maybe|age|aged)\W+)*(?={_N}\b)")
+
+
+class Years(NamedTuple):
+    """An age in years and the words it was read from."""
+
+    value: float
+    evidence: str
+
+
+def read_years(text: str, low: float = 0, high: float = 116) -> Years | None:
+    """The age that `text` states, within [low, high]; None without one."""
+    lower = re.sub(r"\s+", " ", text.lower().replace("’", "'"))
+    lower = _TOLERANCE.sub(lambda m: " " * len(m.group(0)), lower)
+    found = _ranges(lower) + _decades(lower) + _marked(lower) + _bare(lower)
+    valid = [(rank, at, Years(value, words)) for rank, at, value, words in found if low <= value <= high]
+    if not valid:
+        return None
+    start = _START.match(lower)
+    if start:
+        first = [item for item in valid if item[1] <= start.end()]
+        if first:
+            return min(first, key=lambda item: (item[0] == 9, -len(item[2].evidence)))[2]
+    return min(valid, key=lambda item: item[:2])[2]
+
+
+_Found = list[tuple[int, int, float, str]]  # rank (0 is best), place, value, words
+
+
+def _number(words: str) -> float:
+    if words[0].isdigit():
+        return float(words)
+    total = 0.0
+    for word in re.split(r"[- ]", words):
+        total += {"hundred": 99.0, "and": 0.0}.get(word, float(_WORDS.get(word, 0)))
+    return total
+
+
+def _ranges(text: str) -> _Found:
+    found: _Found = []
+    for match in _RANGE.finditer(text):
+        a, b = _number(match["a"]), _number(match["b"])
+        marked = bool(match["mark"]) or match.group(0).startswith("between")
+        if a < b <= a + 40:
+            found.append((0 if marked else 2, match.start(), (a + b) / 2, match.group(0)))
+    return found
+
+
+def _decades(text: str) -> _Found:
+    found: _Found = []
+    for match in _DECADE_PAIR.finditer(text):
+        second = _decade(match["p2"], match["w2"])
+        first = _decade(match["p1"], match["w1"] or match["w2"])
+        found.append((0, match.start(), (first + second) / 2, match.group(0)))
+    taken = [(at, at + len(words)) for _, at, _, words in found]
+    for match in _DECADE.finditer(text):
+        if not any(start <= match.start() < end for start, end in taken):
+            words = match["word"] or match["digits"] + "s"
+            found.append((0, match.start(), _decade(match["part"], words), match.group(0).strip(" -")))
+    return found
+
+
+def _decade(part: str | None, words: str) -> float:
+    base = _DECADES.get(words) or int(words[:2])
+    if base == 10:  # the teens run from 13 to 19
+        return {"early": 14.0, "late": 18.0}.get(part or "", 16.0)
+    return base + _PART[part or ""]
+
+
+def _marked(text: str) -> _Found:
+    found: _Found = []
+    for match in _MONTHS.finditer(text):
+        found.append((0, match.start(), float(int(_number(match["n"]) / 12)), match.group(0)))
+    for match in _MARKED.finditer(text):
+        words = match["after"] or match["before"]
+        compared = bool(_COMPARED.search(text[: match.start("after")])) if match["after"] else False
+        compared = compared or bool(_COMPARED.search(text[: match.start()]))
+        found.append((8 if compared else 0, match.start(), _number(words), match.group(0)))
+    return found
+
+
+def _bare(text: str) -> _Found:
+    found: _Found = []
+    for match in _BARE.finditer(text):
+        words = match["n"]
+        # "one of the clues", "two lines": small number words count only when nothing else is said.
+        if words in _SMALL and len(text.split()) > 3:
+            continue
+        compared = bool(_COMPARED.search(text[: match.start()]))
+        found.append((9 if compared else 3, match.start(), _number(words), words))
+    return found
