@@ -7,7 +7,6 @@ for its import and register right after it, when nothing of it is half-loaded.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -55,18 +54,23 @@ class _AfterLoad(Loader):
 
 
 class _Watcher(MetaPathFinder):
-    """Steps aside for good at the first import of transformers."""
+    """Lets the other finders find transformers, and has its loading followed by the registration.
+
+    Stays in place: libraries look for transformers without loading it, only to know whether it is there.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != _WATCHED:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _AfterLoad(spec.loader)
-        return spec
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _AfterLoad(spec.loader)
+                return spec
+        return None
 
 
 def install() -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the face tests: weights, real faces, and media written on the spot."""
+"""Fixtures of the face tests: weights and real faces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,48 +73,3 @@ def portraits(astronaut: np.ndarray) -> list[np.ndarray]:
         return [np.asarray(Image.open(f).convert("RGB")) for f in files]
     head = astronaut[0:300, 80:380]
     return [head, head[:, ::-1], np.clip(head * 0.7, 0, 255).astype(np.uint8), 255 - (255 - head) // 2]
-
-
-def write_video(
-    path: Path,
-    frames: list[np.ndarray],
-    *,
-    milliseconds: list[int] | None = None,
-    codec: str = "libx264",
-    fmt: str | None = None,
-    key_every: int = 12,
-) -> Path:
-    """Encode frames (H, W, 3); each is shown at its time, by default 40 ms after the one before."""
-    times = milliseconds or [40 * i for i in range(len(frames))]
-    height, width = frames[0].shape[:2]
-    with av.open(str(path), "w", format=fmt) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.time_base = stream.time_base = av_fraction(1, 1000)
-        stream.codec_context.gop_size = key_every
-        for time, pixels in zip(times, frames, strict=True):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts, frame.time_base = time, av_fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def av_fraction(a: int, b: int):
-    from fractions import Fraction
-
-    return Fraction(a, b)
-
-
-def on_grey(picture: np.ndarray, height: int, width: int, x: int, y: int) -> np.ndarray:
-    """The picture pasted at (x, y) on a grey canvas, cut at its edges."""
-    canvas = np.full((height, width, 3), 128, np.uint8)
-    part = picture[: height - y, : width - x]
-    canvas[y : y + part.shape[0], x : x + part.shape[1]] = part
-    return canvas
-
-
-def scaled(picture: np.ndarray, factor: float) -> np.ndarray:
-    """The picture resized by a factor."""
-    size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))

@@ -55,7 +55,12 @@ def main(faces: Path, task: Path, out: Path, counts: tuple[int, ...]) -> None:
             row = {"boxes": [], "scores": [], "points68": None, "blendshapes": None}
             for found in detector.process(pixels).detections or []:
                 b = found.location_data.relative_bounding_box
-                corners = (b.xmin * width, b.ymin * height, (b.xmin + b.width) * width, (b.ymin + b.height) * height)
+                corners = (
+                    b.xmin * width,
+                    b.ymin * height,
+                    (b.xmin + b.width) * width,
+                    (b.ymin + b.height) * height,
+                )
                 row["boxes"].append([round(v, 2) for v in corners])
                 row["scores"].append(round(found.score[0], 4))
             mesh = landmarker.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels))
@@ -70,5 +75,8 @@ def main(faces: Path, task: Path, out: Path, counts: tuple[int, ...]) -> None:
 
 if __name__ == "__main__":
     main(
-        Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), tuple(map(int, sys.argv[4:7])) or DEFAULT_COUNTS
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
+        tuple(map(int, sys.argv[4:7])) or DEFAULT_COUNTS,
     )

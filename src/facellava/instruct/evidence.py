@@ -154,14 +154,14 @@ def _expression(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[s
     other = [name for name in facts.shown + facts.absent if name not in used]
     if quote and rng.random() < 0.35:
         rest = [quote] if rng.random() < 0.5 else [reason, quote]
-    elif other and label != "neutral" and rng.random() < (0.4 if used else 0.8):
+    elif other and label != "neutral" and rng.random() < (0.4 if len(used) > 1 else 0.75):
         rest.append(upper_first(facts.clause(rng.choice(other), rng)) + ".")
     return tasks.get("expression").head(label), rest
 
 
 def _sentence(facts: Facts, used: list[str], link: str, rng: random.Random) -> str:
     text = join_clauses([facts.clause(name, rng) for name in used], rng)
-    opener = rng.choice(texts("evidence")["join"]["openers"]) if rng.random() < 0.25 else ""
+    opener = rng.choice(texts("evidence")["join"]["openers"]) if rng.random() < 0.35 else ""
     return upper_first(opener + text + link) + "."
 
 
@@ -202,13 +202,23 @@ def _action_units(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list
     active = [unit for unit, on in _values(evidence, "action_units").items() if on]
     head = tasks.get("action_units").head(active)
     if not active:
-        return head, [rng.choice(data["action_units"]["rest"])] if rng.random() < 0.8 else []
+        return head, [_at_rest(facts, rng)] if rng.random() < 0.9 else []
     named = [name for name in facts.shown if set(data["facts"][name]["units"]) & set(active)]
     if not named or rng.random() < 0.1:
         return head, []
     used = rng.sample(named, min(len(named), rng.randint(1, 3)))
     text = join_clauses([facts.clause(name, rng) for name in used], rng)
     return head, [rng.choice(data["action_units"]["joint"]).format(facts=text, Facts=upper_first(text))]
+
+
+def _at_rest(facts: Facts, rng: random.Random) -> str:
+    data = texts("evidence")["action_units"]
+    rest = rng.choice(data["rest"])
+    if not facts.absent:
+        return rest + "."
+    used = rng.sample(facts.absent, min(len(facts.absent), rng.randint(1, 3)))
+    text = join_clauses([facts.clause(name, rng) for name in used], rng)
+    return rng.choice(data["rest_joint"]).format(rest=rest, facts=text, Facts=upper_first(text))
 
 
 def _attributes(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[str]]:
@@ -270,10 +280,15 @@ def _deepfake(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[str
     data = texts("evidence")["deepfake"]
     head = tasks.get("deepfake").head(evidence.authenticity)
     if evidence.authenticity == "real":
-        return head, [rng.choice(data["real"]), rng.choice([*data["real_more"], ""])]
-    reasons = data["why"][evidence.manipulation or "any"]
-    reason = rng.choice(data["fake"]).format(why=rng.choice(reasons))
-    return head, [reason, rng.choice(data["fake_more"])]
+        reason = rng.choice(data["real"]) + "."
+        parts = rng.sample(data["real_parts"], rng.randint(2, 3))
+        second = upper_first(f"{join_items(parts)} {rng.choice(data['real_looks'])}.")
+    else:
+        kind = data["why"][evidence.manipulation or "any"]
+        why = f"{rng.choice(kind['what'])} {rng.choice(kind['how'])}"
+        reason, second = rng.choice(data["fake"]).format(why=why), ""
+    more = rng.choice(data["more"]) if rng.random() < 0.5 else ""
+    return head, [reason, second, more]
 
 
 _ANSWERS = {

@@ -140,9 +140,12 @@ class Facts:
         return [name for name in self.shown + self.absent if facts[name]["region"] == region]
 
     def strength(self, name: str) -> float:
-        """How strong a shown fact is: its measure, or 0.5 where only a label speaks for it."""
-        measure = texts("evidence")["facts"][name].get("measure", "")
-        return self.evidence.measures.get(measure, 0.5)
+        """How strong a shown fact is, in [0, 1]: 0.5 at its threshold or where only a label speaks for it."""
+        fact = texts("evidence")["facts"][name]
+        value = self.evidence.measures.get(fact.get("measure", ""))
+        if value is None or value < fact["high"]:
+            return 0.5
+        return 0.5 + 0.5 * (value - fact["high"]) / (1 - fact["high"])
 
     def strongest(self) -> str | None:
         """The shown fact with the largest measure; None when nothing is shown."""

@@ -63,9 +63,7 @@ class _Scene:
 _Builder = Callable[[_Scene], Turn | None]
 
 
-def free_turn(
-    evidence: FaceEvidence, rng: random.Random, media: str, *, quote: str | None = None
-) -> Turn | None:
+def free_turn(evidence: FaceEvidence, rng: random.Random, media: str, *, quote: str | None = None) -> Turn | None:
     """One turn outside the five tasks, or None when the evidence supports none of the drawn ones.
 
     `quote` is a sentence about the face that may stand in a description.
@@ -146,9 +144,7 @@ def _describe(scene: _Scene) -> Turn | None:
     elif items and rng.random() < 0.8:
         form = rng.choice(data["items"])
         sentences.append(form.format(items=join_items(items), noun=scene.noun()))
-    used = rng.sample(facts.shown, min(len(facts.shown), 2)) or rng.sample(
-        facts.absent, min(len(facts.absent), 2)
-    )
+    used = rng.sample(facts.shown, min(len(facts.shown), 2)) or rng.sample(facts.absent, min(len(facts.absent), 2))
     if used and (len(sentences) == 1 or rng.random() < 0.6):
         sentences.append(upper_first(join_clauses([facts.clause(n, rng) for n in used], rng)) + ".")
     if len(sentences) == 1 and scene.evidence.expression is None and scene.evidence.age is None:
@@ -164,7 +160,8 @@ def _first_sentence(scene: _Scene, data: dict) -> str:
     adjective = texts("evidence")["words"]["adjective"].get(label, "")
     article = "an" if adjective[:1] in "aeiou" else "a"
     form = scene.rng.choice(data[kind])
-    return form.format(a=age, noun=scene.noun(), adj=f"{article} {adjective}", media=scene.media)
+    years = f"{age} year" if age == 1 else f"{age} years"
+    return form.format(a=age, y=years, noun=scene.noun(), adj=f"{article} {adjective}", media=scene.media)
 
 
 _SAID_ELSEWHERE = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
@@ -172,9 +169,7 @@ _SAID_ELSEWHERE = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Ope
 
 def _visible_items(scene: _Scene) -> list[str]:
     task = tasks.get("attributes")
-    present = [
-        name for name, on in (scene.evidence.attributes or {}).items() if on and name not in _SAID_ELSEWHERE
-    ]
+    present = [name for name, on in (scene.evidence.attributes or {}).items() if on and name not in _SAID_ELSEWHERE]
     chosen = scene.rng.sample(present, min(len(present), scene.rng.randint(1, 4)))
     return [task.label(name).text for name in chosen]
 

@@ -103,11 +103,11 @@ class FaceRegionGuidedCrossAttention(nn.Module):
         self,
         visual: Float[Tensor, "b t n d"],
         regions: Float[Tensor, "b t m d"],
-        landmarks: Float[Tensor, "b t 68 2"],
+        landmarks: Float[Tensor, "b t 68 2"] | None = None,
         need_attention: bool = False,
         has_cls: bool | None = None,
     ) -> FusionOutput:
-        """Enrich the visual tokens; landmarks place the regions for the mask.
+        """Enrich the visual tokens; landmarks place the regions for the mask and are only read by it.
 
         ``has_cls`` overrides the module's setting for this call (towers for images and videos may differ).
 
@@ -116,7 +116,11 @@ class FaceRegionGuidedCrossAttention(nn.Module):
         """
         if self.fusion == "none":
             return FusionOutput(visual, None)
-        bias = self.proximity(landmarks, visual.shape[2], regions.shape[2], has_cls) if self.masked else None
+        bias = None
+        if self.masked:
+            if landmarks is None:
+                raise ValueError("the proximity mask needs landmarks")
+            bias = self.proximity(landmarks, visual.shape[2], regions.shape[2], has_cls)
         context, attention = self._attend(visual, regions, bias)
         if self.fusion == "paper":
             enriched = visual + self.out(context)

@@ -135,7 +135,7 @@ def model_state(state: Mapping[str, Tensor], tower_layers: int = 23) -> dict[str
     }
     for kind in ("image", "video"):
         prefix = f"model.{kind}_tower.{kind}_tower."
-        parts[f"tower.{kind}."] = tower_state(_under(state, prefix), tower_layers)
+        parts[f"vision_tower.{kind}."] = tower_state(_under(state, prefix), tower_layers)
     result = {prefix + key: value for prefix, part in parts.items() for key, value in part.items()}
     language = ("model.embed_tokens.", "model.norm.", "model.layers.", "lm_head.")
     for key, value in state.items():

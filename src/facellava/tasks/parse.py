@@ -52,7 +52,7 @@ class Parsed(NamedTuple):
 
 def _spelling(words: str) -> str:
     """A regular expression for one spelling: whole words, spaces may be underscores or hyphens."""
-    body = re.escape(words.lower()).replace(r"\ ", r"[\s_-]+").replace("_", r"[\s_]+")
+    body = r"[\s_-]+".join(map(re.escape, re.split(r"[\s_-]+", words.lower())))
     return rf"(?<![\w-]){body}(?![\w])"
 
 
@@ -78,17 +78,13 @@ class Reader:
             ordered = sorted(set(spellings), key=len, reverse=True)
             words[label.name] = re.compile("|".join([*map(_spelling, ordered), *label.patterns]))
             owner |= {re.sub(r"[\s_-]+", " ", s.lower()): label.name for s in ordered}
-        longest = sorted(
-            (s for label in task.labels for s in (label.name, *label.synonyms)), key=len, reverse=True
-        )
+        longest = sorted((s for label in task.labels for s in (label.name, *label.synonyms)), key=len, reverse=True)
         protect = tuple(
             (re.compile(rf"\b{re.escape(words)}\b(?P<more>\s*(?:,|or|nor)\s+)?", re.IGNORECASE), label)
             for words, label in sorted(task.protect.items(), key=lambda item: -len(item[0]))
         )
         none = re.compile("|".join(task.none_patterns)) if task.none_patterns else None
-        return cls(
-            task, words, re.compile("|".join(map(_spelling, longest)) or r"(?!)"), owner, protect, none
-        )
+        return cls(task, words, re.compile("|".join(map(_spelling, longest)) or r"(?!)"), owner, protect, none)
 
     def read(self, text: str) -> Parsed:
         """Parses `text`; never fails, whatever the text."""
@@ -108,13 +104,15 @@ class Reader:
         return Counter(self.owner[hit] for hit in hits)
 
     def _single(self, text: str) -> Parsed:
-        opening = re.match(r"\W*([a-z]+)", text.lower())
-        if opening and opening.group(1) in self.task.names:
-            return Parsed(label=opening.group(1), evidence=split_sentences(text)[0])
         sentences = strip_negations(text)
+        # A question affirms nothing ("Real? No, this is fake."), unless there is nothing else.
+        sentences = [s for s in sentences if not s.original.endswith("?")] or sentences
         affirmed = [s for s in sentences if re.search(r"\w", s.affirmed)]
-        if affirmed and (winner := _majority(self._votes(affirmed[0].affirmed))):
-            return Parsed(label=winner, evidence=affirmed[0].original)
+        if affirmed:
+            opening = re.match(r"[\W_]*([a-z]+)", affirmed[0].affirmed)
+            first = opening.group(1) if opening and opening.group(1) in self.task.names else None
+            if winner := first or _majority(self._votes(affirmed[0].affirmed)):
+                return Parsed(label=winner, evidence=affirmed[0].original)
         total = sum((self._votes(s.affirmed) for s in sentences), Counter())
         winner = _majority(total) or (None if total else self._opposite(sentences))
         if winner is None:
@@ -211,13 +209,9 @@ def parse_lines(task: Task, lines: Iterable[str]) -> Iterator[dict]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UsageError(
-                f"line {number} is not JSON ({error.msg}); expected an object with 'text'"
-            ) from None
+            raise UsageError(f"line {number} is not JSON ({error.msg}); expected an object with 'text'") from None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise UsageError(
-                f'line {number} has no string \'text\'; expected an object such as {{"text": "..."}}'
-            )
+            raise UsageError(f'line {number} has no string \'text\'; expected an object such as {{"text": "..."}}')
         value = getattr(task.parse(row["text"]), task.field)
         if isinstance(value, tuple):
             value = list(value)

@@ -68,7 +68,7 @@ class Answer:
     Attributes:
         head: template with ``{label}`` / ``{Label}`` (single), ``{labels}`` (multi, two or more) or
             ``{years}``.
-        head_one, head_none: the multi head for exactly one and for no active label.
+        head_one, head_none: the head for exactly one (label, year) and for no active label.
         item, last: how one label is written inside ``{labels}``, and the joint before the last one.
     """
 
@@ -203,7 +203,8 @@ class Task:
     def head(self, value: str | int | Sequence[str]) -> str:
         """The answer's fixed beginning for a label name, a number of years, or a list of active labels."""
         if self.kind == "number":
-            return self.answer.head.format(years=value)
+            template = self.answer.head_one if value == 1 else self.answer.head
+            return template.format(years=value)
         if self.kind == "single":
             label = self.label(str(value))
             return self.answer.head.format(label=label.name, Label=label.spoken)

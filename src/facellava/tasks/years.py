@@ -29,9 +29,7 @@ _SMALL = (
 _TEENS = ("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
 _UNITS = (*_SMALL, *_TEENS)
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORDS = {word: value for value, word in enumerate(_UNITS)} | {
-    word: 20 + 10 * i for i, word in enumerate(_TENS)
-}
+_WORDS = {word: value for value, word in enumerate(_UNITS)} | {word: 20 + 10 * i for i, word in enumerate(_TENS)}
 _DECADES = {
     "teens": 10,
     "twenties": 20,

@@ -37,8 +37,11 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
+def writing(target: Path, elsewhere: str = "set FACELLAVA_CACHE to a folder") -> Iterator[None]:
     """Turn the operating system's write errors into NoSpace, naming ``target`` and what to do.
+
+    Args:
+        elsewhere: how the user chooses another place, completed by "on a larger disk" or "that you can write".
 
     Raises:
         NoSpace: the disk or quota is full, or the folder cannot be written.
@@ -47,14 +50,10 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise NoSpace(
-                f"no space left for {target}: free some, or set FACELLAVA_CACHE to a folder on a larger disk"
-            ) from error
+            raise NoSpace(f"no space left for {target}: free some, or {elsewhere} on a larger disk") from error
         if error.errno in _CANNOT_WRITE:
-            raise NoSpace(
-                f"cannot write {target} ({os.strerror(error.errno)}): set FACELLAVA_CACHE to a folder that "
-                "you can write"
-            ) from error
+            reason = os.strerror(error.errno)
+            raise NoSpace(f"cannot write {target} ({reason}): {elsewhere} that you can write") from error
         raise
 
 
@@ -122,9 +121,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _mark_path(path: Path) -> Path:
-    return (
-        cache_dir() / "verified" / (hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24] + ".json")
-    )
+    return cache_dir() / "verified" / (hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24] + ".json")
 
 
 def _state(path: Path) -> dict[str, int]:

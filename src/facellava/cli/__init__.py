@@ -1,0 +1,88 @@
+"""The command line: one file per verb. Heavy imports happen inside the verbs, so that ``--help`` is quick.
+
+Every verb is a function that returns an exit code; this module owns options common to all, errors and signals.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from facellava.cli._common import report
+from facellava.errors import FacellavaError, UsageError
+
+__all__ = ["app", "main"]
+
+_VERBS = ("analyze", "ask", "parse", "doctor")
+_GROUPS = ("weights",)
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+# typer keeps its command-line errors private; BadParameter is public and two steps below their common ancestor
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="facellava",
+    help="Describe the faces in pictures and videos, and say what the description rests on.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help needs no import of rich
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from facellava import __version__
+
+        typer.echo(f"facellava {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _name in _VERBS:
+    app.command(_name)(getattr(importlib.import_module(f"facellava.cli.{_name}"), _name))
+for _name in _GROUPS:
+    app.add_typer(importlib.import_module(f"facellava.cli.{_name}").app, name=_name)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; see ``docs/exit-codes.md``."""
+    try:
+        code = app(args=arguments, standalone_mode=False, prog_name="facellava")
+        sys.stdout.flush()
+        return code or 0
+    except FacellavaError as error:
+        report(error)
+        return error.exit_code
+    except _CommandLineError as error:
+        message = getattr(error, "format_message", error.__str__)()
+        if message:  # `facellava` alone has printed the help already
+            report(UsageError(message))
+        return UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("facellava: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has seen enough; keep the interpreter from failing again when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+
+
+def main() -> None:
+    """Entry point of the ``facellava`` program."""
+    sys.exit(run())

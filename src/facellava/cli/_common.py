@@ -1,0 +1,59 @@
+"""What the verbs share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facellava.errors import FacellavaError, FileMissing
+
+if TYPE_CHECKING:
+    from facellava.analyzer import Analyzer
+
+__all__ = ["loader", "report", "require_readable", "show_notice"]
+
+
+def report(error: FacellavaError) -> None:
+    """The one line on standard error that every failure is."""
+    sys.stdout.flush()
+    print(f"facellava: error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def show_notice() -> None:
+    """The notice of responsible use on standard error, at the first run."""
+    from facellava.notice import show_once
+
+    show_once(sys.stderr)
+
+
+def require_readable(path: Path) -> Path:
+    """``path`` itself.
+
+    Raises:
+        FileMissing: it does not exist, is a folder, or may not be read. Told before any model is loaded.
+    """
+    if not path.exists():
+        raise FileMissing(f"{path}: no such file")
+    if path.is_dir():
+        raise FileMissing(f"{path}: is a folder, not a picture or video")
+    if not os.access(path, os.R_OK):
+        raise FileMissing(f"{path}: no permission to read it")
+    return path
+
+
+def loader(threads: int | None, offline: bool, *, quiet: bool) -> Callable[[], Analyzer]:
+    """A function that loads the model when it is first called, so that a wrong path is told at once."""
+    loaded: list[Analyzer] = []
+
+    def load() -> Analyzer:
+        if not loaded:
+            from facellava.analyzer import load as load_analyzer
+
+            progress = sys.stderr.isatty() and not quiet
+            loaded.append(load_analyzer(threads=threads, progress=progress, offline=offline or None))
+        return loaded[0]
+
+    return load
