@@ -50,9 +50,7 @@ class Analyzer:
         """Name of the model, as it appears in results."""
         return self.engine.name
 
-    def clips(
-        self, source: str | Path | bytes | np.ndarray, *, policy: Policy = "all"
-    ) -> tuple[Media, list[FaceClip]]:
+    def clips(self, source: str | Path | bytes | np.ndarray, *, policy: Policy = "all") -> tuple[Media, list[FaceClip]]:
         """Decode a picture or video and find its faces, cropped as this model was trained.
 
         Raises:
@@ -113,9 +111,7 @@ class Analyzer:
 
         def pieces() -> Iterator[str]:
             with self._lock:
-                yield from self.engine.ask(
-                    self.engine.look(clip), question.strip(), max_new_tokens=max_new_tokens
-                )
+                yield from self.engine.ask(self.engine.look(clip), question.strip(), max_new_tokens=max_new_tokens)
 
         return pieces() if stream else "".join(pieces())
 

@@ -91,9 +91,7 @@ def _multi(engine: OnnxEngine, seen: Seen, task: Task) -> TaskResult:
     return AttributesResult(present=present, probabilities=probabilities, untrained=missing, text=text)
 
 
-def _explain(
-    engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]
-) -> str:
+def _explain(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
     pieces = engine.ask(seen, question, head=task.head(value), max_new_tokens=EXPLANATION_TOKENS)
     return "".join(pieces).strip()
 

@@ -72,9 +72,7 @@ def test_grey_palette_cmyk_and_one_bit(astronaut: np.ndarray) -> None:
     decoded = read_media(encoded(colour.convert("L"), "PNG")).frames[0]
     assert (decoded == grey[..., None]).all()
     assert difference(read_media(encoded(colour.quantize(256), "PNG")).frames[0], astronaut) < 10
-    assert (
-        difference(read_media(encoded(colour.convert("CMYK"), "JPEG", quality=95)).frames[0], astronaut) < 5
-    )
+    assert difference(read_media(encoded(colour.convert("CMYK"), "JPEG", quality=95)).frames[0], astronaut) < 5
     assert set(np.unique(read_media(encoded(colour.convert("1"), "PNG")).frames)) == {0, 255}
 
 
@@ -90,9 +88,7 @@ def test_transparency_is_put_on_white(astronaut: np.ndarray) -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((1, 0), 1)
-    assert read_media(encoded(palette, "PNG", transparency=0)).frames[0].tolist() == [
-        [[255] * 3, [40, 50, 60]]
-    ]
+    assert read_media(encoded(palette, "PNG", transparency=0)).frames[0].tolist() == [[[255] * 3, [40, 50, 60]]]
 
 
 def test_sixteen_bits_are_scaled_not_clipped(astronaut: np.ndarray) -> None:
@@ -202,9 +198,7 @@ def test_bomb_is_refused_from_the_header() -> None:
     for side in (30_000, 11_000):  # above and below Pillow's own ceiling
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
         # Its pixel data is garbage: had it been decoded, the error would be another.
-        bomb = (
-            b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"x" * 1000)) + chunk(b"IEND", b"")
-        )
+        bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"x" * 1000)) + chunk(b"IEND", b"")
         with pytest.raises(MediaTooLarge) as caught:
             read_media(bomb)
         one_line(caught.value)

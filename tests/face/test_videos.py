@@ -31,6 +31,7 @@ def numbers(frames: np.ndarray) -> list[int]:
         ("libx264", "a.mkv"),
         ("libvpx-vp9", "a.webm"),
         ("mpeg4", "a.avi"),
+        ("libx264", "a.ts"),
     ],
 )
 def test_uniform_sampling(tmp_path: Path, codec: str, name: str) -> None:
@@ -42,9 +43,7 @@ def test_uniform_sampling(tmp_path: Path, codec: str, name: str) -> None:
     assert numbers(media.frames) == expected.tolist()
     assert media.times.tolist() == pytest.approx((expected * 0.04).tolist(), abs=1e-3)
     assert media.duration == pytest.approx(1.2, abs=0.05)
-    assert numbers(read_media(lying.read_bytes()).frames) == list(range(30)), (
-        "fewer frames than asked for: all"
-    )
+    assert numbers(read_media(lying.read_bytes()).frames) == list(range(30)), "fewer frames than asked for: all"
 
 
 def test_variable_frame_rate_keeps_the_real_times(tmp_path: Path) -> None:

@@ -192,15 +192,15 @@ def test_descriptions_are_quoted_only_when_careful() -> None:
     plain = replace(NOTHING, expression="neutral", description="A level mouth sits below steady eyes.")
     bad = replace(plain, description="She feels calm and looks beautiful.")
     said = [task_turn(plain, "expression", rng).answer for _ in range(60)]
-    assert any(plain.description in answer for answer in said)
-    assert not any(bad.description in task_turn(bad, "expression", rng).answer for _ in range(60))
+    assert any(str(plain.description) in answer for answer in said)
+    assert not any(str(bad.description) in task_turn(bad, "expression", rng).answer for _ in range(60))
 
 
 def test_refusals_name_nobody_and_judge_nobody() -> None:
     refusals = [turn for turn in many_turns(600, seed=14) if turn.task == "refusal"]
     assert len(refusals) > 20
     for turn in refusals:
-        assert re.search(r"cannot|do not|does not|leave|not visible", turn.answer), turn
+        assert re.search(r"cannot|do not|does not|leave|not visible|not an inner state", turn.answer), turn
 
 
 def test_measures_from_blendshapes() -> None:

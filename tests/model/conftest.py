@@ -11,8 +11,9 @@ from jaxtyping import install_import_hook
 from safetensors.torch import load_file
 from torch import Tensor
 
-# Must run before anything imports the model: from then on every annotated shape is checked at every call.
-_hook = install_import_hook("facellava.model", "beartype.beartype")
+# Must run before anything imports these modules: from then on every annotated shape is checked at every call.
+SHAPED = ("clip_tower", "frgca", "frlp", "modeling", "official_keys", "preprocess", "projector")
+_hook = install_import_hook([f"facellava.model.{name}" for name in SHAPED], "beartype.beartype")
 torch.set_num_threads(1)
 
 COPIED = Path(__file__).parent / "data"

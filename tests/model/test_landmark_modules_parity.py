@@ -158,9 +158,7 @@ def test_official_masked_behind_the_compatibility_switch(parity):
     straight = FaceRegionGuidedCrossAttention(32, 8, **settings)
     straight.load_state_dict(fusion_state(fixture.weight))
     out = straight(fixture.input["video_visual"], fixture.input["video_landmark_tokens"], landmarks).visual
-    assert (
-        1e-3 < (out - fixture.output["video"]).abs().max() < 0.01
-    )  # the axis matters: up to 0.009 is documented
+    assert 1e-3 < (out - fixture.output["video"]).abs().max() < 0.01  # the axis matters: up to 0.009 is documented
 
 
 def test_none_passes_through_without_parameters():
@@ -180,7 +178,6 @@ def test_paper_fusion_has_four_linear_layers_and_no_norm():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fusion": "sum"}, "choose one of paper"),
         ({"heads": 3}, "does not divide"),
         ({"transposed_grid": True}, "official_masked"),
     ],
@@ -204,9 +201,7 @@ def test_nearer_regions_get_more_attention():
     for p in frgca.parameters():
         p.zero_()
     landmarks = torch.rand(1, 1, 68, 2, generator=torch.Generator().manual_seed(3))
-    attention = frgca(
-        torch.randn(1, 1, 49, 16), torch.randn(1, 1, 9, 16), landmarks, need_attention=True
-    ).attention
+    attention = frgca(torch.randn(1, 1, 49, 16), torch.randn(1, 1, 9, 16), landmarks, need_attention=True).attention
     gaps = patch_centroids(7)[:, None] - region_centroids(landmarks[0, 0].numpy())[None]
     nearest = np.linalg.norm(gaps, axis=-1).argmin(-1)
     assert attention[0, 0].argmax(-1).tolist() == [nearest.tolist()] * 4

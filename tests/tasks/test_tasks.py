@@ -46,12 +46,12 @@ def test_attributes_are_celebas_forty_in_order() -> None:
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 class TestEveryTask:
     def test_questions(self, task: tasks.Task) -> None:
-        assert len(task.questions) >= 25
+        assert len(task.questions) >= 100
         assert len(set(task.questions)) == len(task.questions)
         for question in task.questions:
             assert not FORBIDDEN.search(question), question
             assert re.findall(r"\{.*?\}", question) in ([], ["{media}"], ["{media}"] * 2)
-            assert not re.search(r"\b(?:image|video|photo)\b", question), question
+            assert not re.search(r"\b(?:image|video|photo)\b(?! editing)", question), question
 
     def test_labels(self, task: tasks.Task) -> None:
         assert len(set(task.names)) == len(task.names)

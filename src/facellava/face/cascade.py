@@ -16,7 +16,8 @@ __all__ = ["CascadeDetector", "merge", "tiles"]
 FILLS_PICTURE = 0.5
 """A face this large, as a part of the picture's longer side, leaves no room for others."""
 NEAR_RELIABLE = 0.15
-"""Below this part of the longer side the far network's boxes are the better ones."""
+NEAR_SURE = 0.7
+"""The near network's box is taken from this part of the longer side and this score on."""
 TINY = 0.12
 """Faces below this part of the longer side may have still smaller company that needs tiles."""
 MIN_TILE = 480
@@ -37,9 +38,7 @@ class CascadeDetector:
             about 5 ms for each tile, which adds up over the frames of a video.
     """
 
-    def __init__(
-        self, near: BlazeFaceDetector, far: Callable[[], BlazeFaceDetector], *, tiles: bool = True
-    ) -> None:
+    def __init__(self, near: BlazeFaceDetector, far: Callable[[], BlazeFaceDetector], *, tiles: bool = True) -> None:
         self._near, self._make_far, self._tiles = near, far, tiles
         self._far: BlazeFaceDetector | None = None
 
@@ -51,9 +50,9 @@ class CascadeDetector:
             return near
         if self._far is None:
             self._far = self._make_far()
-        sure = [d for d in near if d.side >= NEAR_RELIABLE * longest]
-        unsure = [d for d in near if d.side < NEAR_RELIABLE * longest]
-        found = merge([*sure, *self._far.detect(frame), *unsure])
+        sure = [d for d in near if d.side >= NEAR_RELIABLE * longest and d.score >= NEAR_SURE]
+        unsure = [d for d in near if d not in sure]
+        found = merge([*sure, *sorted([*self._far.detect(frame), *unsure], key=lambda d: -d.score)])
         if self._tiles and min((d.side for d in found), default=0.0) < TINY * longest:
             found = merge([*found, *self._in_tiles(self._far, frame)])
         return sorted(found, key=lambda d: -d.score)

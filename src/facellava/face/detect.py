@@ -32,7 +32,7 @@ _ANCHOR_LAYERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Detection:
     """One face in one picture.
 
@@ -92,9 +92,7 @@ class BlazeFaceDetector:
         self._net = TfliteModel(path, threads)
         self._size = self._net.input_shape[1]
         if self._size not in _ANCHOR_LAYERS:
-            raise WeightsUnavailable(
-                f"{path} is not a BlazeFace network: its input is {self._net.input_shape}"
-            )
+            raise WeightsUnavailable(f"{path} is not a BlazeFace network: its input is {self._net.input_shape}")
         self._anchors = anchors(self._size)
         self._min_score = min_score
 

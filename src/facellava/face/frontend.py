@@ -86,17 +86,13 @@ class FaceFrontEnd:
         detector = self._ready_detector(media)
         found = [detector.detect(frame) for frame in media.frames]
         if not any(found):
-            raise NoFace(
-                f"no face was found in {_name(media)}: use a picture in which a face is larger and upright"
-            )
+            raise NoFace(f"no face was found in {_name(media)}: use a picture in which a face is larger and upright")
         if self._policy == "paper":
             _require_one_face(found, media)
         faces = [self._landmarked(track, media) for track in link(found, media.times)]
         faces = [seen for seen in faces if seen]
         if not faces:
-            raise NoFace(
-                f"no face in {_name(media)} is clear enough for landmarks: use a sharper or more frontal one"
-            )
+            raise NoFace(f"no face in {_name(media)} is clear enough for landmarks: use a sharper or more frontal one")
         faces.sort(key=lambda seen: (seen[0].index, float(seen[0].detection.centre[0])))
         return [self._clip(number, seen, media) for number, seen in enumerate(faces)]
 
@@ -178,17 +174,13 @@ def _spans(indices: list[int], times: NDArray[np.float64]) -> tuple[tuple[float,
     """[first, last] moment of each run of consecutive frames."""
     breaks = [i for i in range(1, len(indices)) if indices[i] != indices[i - 1] + 1]
     starts, ends = [0, *breaks], [*breaks, len(indices)]
-    return tuple(
-        (float(times[indices[a]]), float(times[indices[b - 1]])) for a, b in zip(starts, ends, strict=True)
-    )
+    return tuple((float(times[indices[a]]), float(times[indices[b - 1]])) for a, b in zip(starts, ends, strict=True))
 
 
 def _require_one_face(found: list[list[Detection]], media: Media) -> None:
     for index, detections in enumerate(found):
         if not detections:
-            raise FaceLeavesFrame(
-                f"no face in {_moment(media, index)}: leave the file out or use policy 'all'"
-            )
+            raise FaceLeavesFrame(f"no face in {_moment(media, index)}: leave the file out or use policy 'all'")
         if len(detections) > 1:
             raise SeveralFaces(
                 f"{len(detections)} faces in {_moment(media, index)}: leave the file out or use policy 'all'"

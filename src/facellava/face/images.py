@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -27,10 +29,16 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ANIMATED = ("GIF", "WEBP", "PNG")  # other formats with several pictures hold pages, thumbnails or depth maps
-_FORMATS = {"JPEG": ("JPEG", "MPO")}  # phones write MPO: a JPEG followed by further ones
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, OverflowError)
-# warnings.catch_warnings changes the process: two threads must not nest it.
-_WARNINGS = threading.Lock()
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, OverflowError, RuntimeError)
+_warnings = threading.Lock()  # warnings.catch_warnings changes the process: two threads must not nest it
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings: our own limit follows its bomb warning, and odd metadata is no concern of ours."""
+    with _warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def read_image(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames: int) -> Frames:
@@ -51,14 +59,13 @@ def read_image(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames
     try:
         if fmt in _ANIMATED and getattr(picture, "n_frames", 1) > 1:
             return _animation(picture, limits, max_frames)
-        picture.load()
+        with _quiet() if fmt == "TIFF" else contextlib.nullcontext():  # others decode without warnings, in parallel
+            picture.load()
         return Frames(to_rgb8(_upright(picture))[None], np.zeros(1))
     except FacellavaError:
         raise
     except _BROKEN as error:
-        raise DamagedMedia(
-            f"{name} is a damaged {fmt} picture ({_reason(error)}): get an intact copy"
-        ) from error
+        raise DamagedMedia(f"{name} is a damaged {fmt} picture ({_reason(error)}): get an intact copy") from error
 
 
 def _open(stream: BinaryIO, fmt: str, name: str) -> Image.Image:
@@ -68,44 +75,40 @@ def _open(stream: BinaryIO, fmt: str, name: str) -> Image.Image:
 
         register_heif_opener()
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            # Our own limit is checked right after, and its message says what to do.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(stream, formats=_FORMATS.get(fmt, (fmt,)))
+        with _quiet():
+            return Image.open(stream, formats=(fmt,))
     except Image.DecompressionBombError as error:
         raise MediaTooLarge(f"{name} has too many pixels to be decoded safely: scale it down") from error
     except UnidentifiedImageError as error:
         if fmt == "BMP":  # its signature is two letters, which many texts start with
-            raise UnsupportedMedia(f"{name} is neither a picture nor a video that can be decoded") from error
+            raise UnsupportedMedia(f"{name} is neither a picture nor a video: convert it first") from error
         raise DamagedMedia(
             f"{name} starts like a {fmt} picture but has no readable header: get an intact copy"
         ) from error
     except _BROKEN as error:
-        raise DamagedMedia(
-            f"{name} is a damaged {fmt} picture ({_reason(error)}): get an intact copy"
-        ) from error
+        raise DamagedMedia(f"{name} is a damaged {fmt} picture ({_reason(error)}): get an intact copy") from error
 
 
 def _animation(picture: Image.Image, limits: Limits, max_frames: int) -> Frames:
     """Frames of a GIF, WebP or APNG at uniformly spaced indices; times follow from the frames' durations."""
     width, height = picture.size
     count = int(getattr(picture, "n_frames", 1))
-    kept = np.linspace(0, count - 1, min(count, limits.frames_that_fit(width, height, max_frames))).astype(
-        int
-    )
+    kept = np.linspace(0, count - 1, min(count, limits.frames_that_fit(width, height, max_frames))).astype(int)
     wanted = set(kept.tolist())
     frames, times, clock = [], [], 0.0
     for index, frame in enumerate(ImageSequence.Iterator(picture)):
         if index in wanted:
             frames.append(to_rgb8(frame))
             times.append(clock)
+        frame.load()  # WebP knows a frame's duration only then
         clock += max(float(frame.info.get("duration", 100)), 10.0) / 1000
         limits.check_duration("the animation", clock)
     return Frames(np.stack(frames), np.array(times), count / clock, clock)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(picture.getexif().get(ORIENTATION_TAG, 1))
+    with _quiet():
+        turn = _UPRIGHT.get(picture.getexif().get(ORIENTATION_TAG, 1))
     return picture.transpose(turn) if turn is not None else picture
 
 
@@ -115,9 +118,7 @@ def to_rgb8(picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
         picture = Image.fromarray(picture)
     if picture.mode == "F":
         values = np.asarray(picture)
-        return _deep_grey(
-            values, 1.0 if values.max(initial=0) <= 1 else 255.0
-        )  # the two habits of float TIFFs
+        return _deep_grey(values, 1.0 if values.max(initial=0) <= 1 else 255.0)  # the two habits of float TIFFs
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         return _deep_grey(np.asarray(picture), 65535.0)
     if "transparency" in picture.info or picture.mode in ("RGBA", "RGBa", "LA", "La", "PA"):

@@ -21,9 +21,7 @@ __all__ = ["read_media"]
 _HEAD = 4096  # enough for every signature, including MPEG-TS's repeated sync byte
 
 
-def read_media(
-    source: str | Path | bytes | np.ndarray, *, limits: Limits | None = None, max_frames: int = 64
-) -> Media:
+def read_media(source: str | Path | bytes | np.ndarray, *, limits: Limits | None = None, max_frames: int = 64) -> Media:
     """Decode a picture or a video.
 
     Pictures: whatever Pillow reads, with HEIC and AVIF; EXIF orientation applied, transparency put on white;
@@ -66,14 +64,10 @@ def _from_stream(
     if size == 0:
         raise EmptyFile(f"{name} is empty (0 bytes): get the file again")
     if size > limits.max_bytes:
-        raise MediaTooLarge(
-            f"{name} has {size:,} bytes, more than the limit of {limits.max_bytes:,}: raise the limit"
-        )
+        raise MediaTooLarge(f"{name} has {size:,} bytes, more than the limit of {limits.max_bytes:,}: raise the limit")
     kind = sniff(stream.read(_HEAD))
     if kind is None:
-        raise UnsupportedMedia(
-            f"{name} is neither a picture nor a video that can be decoded: convert it first"
-        )
+        raise UnsupportedMedia(f"{name} is neither a picture nor a video: convert it first")
     decode: Callable[..., Frames] = read_image if kind.is_image else read_video
     stream.seek(0)
     digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -89,9 +83,7 @@ def _from_array(pixels: np.ndarray, limits: Limits, max_frames: int) -> Media:
     is_video = pixels.ndim == 4 and pixels.shape[-1] == 3
     is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (3, 4))
     if not (is_video or is_image) or 0 in pixels.shape:
-        raise UsageError(
-            f"the array has shape {pixels.shape}: give (H, W), (H, W, 3), (H, W, 4) or (T, H, W, 3)"
-        )
+        raise UsageError(f"the array has shape {pixels.shape}: give (H, W), (H, W, 3), (H, W, 4) or (T, H, W, 3)")
     height, width = pixels.shape[1:3] if is_video else pixels.shape[:2]
     limits.check_size("the given array", width, height)
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()

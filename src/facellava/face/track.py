@@ -50,9 +50,7 @@ def link(detections: list[list[Detection]], times: np.ndarray) -> list[Track]:
     return tracks
 
 
-def _pairs(
-    tracks: list[Track], found: list[Detection], times: np.ndarray, index: int
-) -> list[tuple[Track, Detection]]:
+def _pairs(tracks: list[Track], found: list[Detection], times: np.ndarray, index: int) -> list[tuple[Track, Detection]]:
     costs = []
     for t, track in enumerate(tracks):
         elapsed = float(times[index] - times[track.indices[-1]])

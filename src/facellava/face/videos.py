@@ -6,7 +6,6 @@ start. The second jumps to the last key frame before each wanted moment and deco
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["read_video"]
 
 
-class _Index(NamedTuple):
-    """Presentation times of all frames in order, and of the key frames, in the stream's time base."""
-
-    times: NDArray[np.int64]
-    keys: NDArray[np.int64]
-
-
 def read_video(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames: int) -> Frames:
     """The frames of a video at `np.linspace(0, N - 1, max_frames)` truncated to integers.
 
@@ -47,21 +39,55 @@ def read_video(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames
         DamagedMedia, MediaTooLarge, UnsupportedMedia.
     """
     # Imported here: it takes 100 ms that pictures need not pay.
-    import av
     from av.error import FFmpegError
 
     if lacking := missing_bytes(stream, fmt):
         raise DamagedMedia(f"{name} is cut off ({lacking:,} bytes are missing): get an intact copy")
     try:
-        with av.open(stream, mode="r", format=fmt) as container:
-            return _read(container, name, limits, max_frames)
+        with _open(stream, fmt) as container:
+            plan = _plan(container, name, limits, max_frames)
+        for jump in (True, False):
+            with _open(stream, fmt) as container:
+                frames, shown = _collect(container, plan, jump=jump)
+            if plan.is_met_by(shown):
+                break  # else the container's jumps are not to be trusted (MPEG-TS): decode from the start
     except FFmpegError as error:
         raise DamagedMedia(f"{name} is a damaged video ({error.strerror}): get an intact copy") from error
-    except io.UnsupportedOperation as error:
-        raise UnsupportedMedia(f"{name} cannot be read at random: save it to a file first") from error
+    if not frames:
+        raise DamagedMedia(f"no frame of {name} can be decoded: get an intact copy")
+    return Frames(_stack(frames), plan.seconds(shown), plan.rate, plan.duration)
 
 
-def _read(container: InputContainer, name: str, limits: Limits, max_frames: int) -> Frames:
+def _open(stream: BinaryIO, fmt: str) -> InputContainer:
+    import av
+
+    stream.seek(0)
+    return av.open(stream, mode="r", format=fmt, metadata_errors="ignore")
+
+
+class _Plan(NamedTuple):
+    """Which frames to keep: presentation times in units of the stream's time base."""
+
+    wanted: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    start: int
+    base: Fraction
+    rate: float
+    duration: float
+
+    def seconds(self, times: list[int]) -> NDArray[np.float64]:
+        """Seconds from the first frame."""
+        return np.array([float((time - self.start) * self.base) for time in times])
+
+    def is_met_by(self, shown: list[int]) -> bool:
+        """Whether all wanted frames were found, give or take two."""
+        late = 2 / self.rate
+        return len(shown) == len(self.wanted) and bool(
+            (self.seconds(shown) - self.seconds(self.wanted.tolist()) <= late).all()
+        )
+
+
+def _plan(container: InputContainer, name: str, limits: Limits, max_frames: int) -> _Plan:
     if not container.streams.video:
         raise UnsupportedMedia(f"{name} has no video track: give a file with pictures in it")
     stream = container.streams.video[0]
@@ -71,51 +97,47 @@ def _read(container: InputContainer, name: str, limits: Limits, max_frames: int)
     limits.check_size(name, width, height)
     if container.duration:
         limits.check_duration(name, container.duration / 1_000_000)
-    index = _index(container, stream)
-    if not len(index.times):
+    times, keys = _index(container, stream)
+    if not len(times):
         raise DamagedMedia(f"{name} has a video track without frames: get an intact copy")
     base = stream.time_base or Fraction(1, 1000)
-    start = int(index.times[0])
-    span = float((int(index.times[-1]) - start) * base)
+    span = float(int(times[-1] - times[0]) * base)
     limits.check_duration(name, span)
-    count = len(index.times)
-    kept = np.linspace(0, count - 1, min(count, limits.frames_that_fit(width, height, max_frames))).astype(
-        int
-    )
-    frames, shown = _collect(container, stream, index, index.times[kept])
-    if not frames:
-        raise DamagedMedia(f"no frame of {name} can be decoded: get an intact copy")
+    count = len(times)
+    kept = limits.frames_that_fit(width, height, min(count, max_frames))
     rate = float(stream.average_rate or 0) or (count - 1) / max(span, 1e-3) or 1.0
-    times = np.array([float((t - start) * base) for t in shown])
-    return Frames(_stack(frames), times, rate, span + 1 / rate)
+    wanted = times[np.linspace(0, count - 1, kept).astype(int)]
+    return _Plan(wanted, keys, int(times[0]), base, rate, span + 1 / rate)
 
 
-def _index(container: InputContainer, stream: VideoStream) -> _Index:
-    """Read all packets without decoding. AVI has no presentation times: decoding times stand in."""
-    times, keys = [], []
+def _index(container: InputContainer, stream: VideoStream) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Times of all frames and of the key frames, in order, from the packets alone.
+
+    AVI has no presentation times: decoding times stand in.
+    """
+    times, keys = set(), set()
     for packet in container.demux(stream):
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or packet.size == 0 or packet.is_discard:
             continue
-        times.append(time)
+        times.add(time)
         if packet.is_keyframe:
-            keys.append(time)
-    return _Index(np.array(sorted(set(times)), dtype=np.int64), np.array(sorted(keys), dtype=np.int64))
+            keys.add(time)
+    return np.array(sorted(times), dtype=np.int64), np.array(sorted(keys), dtype=np.int64)
 
 
-def _collect(
-    container: InputContainer, stream: VideoStream, index: _Index, wanted: NDArray[np.int64]
-) -> tuple[list[NDArray[np.uint8]], list[int]]:
-    """Decode the frames shown at the `wanted` times (ascending): pixels and the times really met."""
+def _collect(container: InputContainer, plan: _Plan, *, jump: bool) -> tuple[list[NDArray[np.uint8]], list[int]]:
+    """Decode the wanted frames: pixels and the times really met. Without `jump`, everything before them too."""
+    stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     frames: list[NDArray[np.uint8]] = []
     shown: list[int] = []
-    decoder: Iterator[tuple[int, VideoFrame]] = iter(())
-    position = None  # time of the frame decoded last
-    for time in wanted.tolist():
-        start = _key_before(index.keys, time)
-        if position is None or (start is not None and start > position):
-            container.seek(int(index.times[0]) if start is None else start, stream=stream)
+    decoder = _timed(container, stream)
+    position = plan.start
+    for time in plan.wanted.tolist():
+        start = _key_before(plan.keys, time)
+        if jump and start is not None and start > position:
+            container.seek(start, stream=stream)
             decoder = _timed(container, stream)
         for position, frame in decoder:
             # Some packets (VP8's hidden frames) show nothing: the next frame stands in.

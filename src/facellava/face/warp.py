@@ -26,9 +26,7 @@ class Region:
     side: float
     angle: float = 0.0
 
-    def cut(
-        self, frame: NDArray[np.uint8], size: int, border: int = cv2.BORDER_CONSTANT
-    ) -> NDArray[np.float32]:
+    def cut(self, frame: NDArray[np.uint8], size: int, border: int = cv2.BORDER_CONSTANT) -> NDArray[np.float32]:
         """The region as float32 (size, size, 3) in 0..255, bilinear. Outside the picture: `border`."""
         matrix = self.to_source(size)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

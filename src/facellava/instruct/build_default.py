@@ -110,9 +110,7 @@ def _variants(face: OpenFace, clip: FaceClip, donors: list[FaceClip]) -> Iterato
         if kind == HELD_OUT_KIND and face.split == "train":
             continue
         donor = donors[int(rng.integers(len(donors)))] if donors else clip
-        fake = make_fake(
-            clip.frames[0], clip.landmarks[0], kind, rng, donor=(donor.frames[0], donor.landmarks[0])
-        )
+        fake = make_fake(clip.frames[0], clip.landmarks[0], kind, rng, donor=(donor.frames[0], donor.landmarks[0]))
         yield f"-{kind}", treated(fake), "fake"
 
 

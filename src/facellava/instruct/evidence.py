@@ -49,9 +49,7 @@ UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", 
 """Attributes left out of plain sentences: judgements, or said elsewhere in better words."""
 
 
-def conversation(
-    evidence: FaceEvidence, rng: random.Random, *, max_turns: int = 6, media: str = "image"
-) -> list[Turn]:
+def conversation(evidence: FaceEvidence, rng: random.Random, *, max_turns: int = 6, media: str = "image") -> list[Turn]:
     """Question and answer turns about one face, in random order.
 
     Each of the five tasks whose evidence is known appears with probability 0.8; one to three other turns
@@ -59,12 +57,8 @@ def conversation(
     anything is known.
     """
     known = [name for name in tasks.all_tasks() if _known(evidence, name)]
-    chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(
-        known, min(1, len(known))
-    )
-    turns = [task_turn(evidence, name, rng, media=media) for name in rng.sample(chosen, len(chosen))][
-        :max_turns
-    ]
+    chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(known, min(1, len(known)))
+    turns = [task_turn(evidence, name, rng, media=media) for name in rng.sample(chosen, len(chosen))][:max_turns]
     extra = min(rng.randint(1, 3), max_turns - len(turns))
     for _ in range(extra):
         turn = _extra_turn(evidence, rng, media)
@@ -151,10 +145,12 @@ def _expression(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list[s
         reason, used = _supported_reason(facts, data, rng)
     rest = [reason]
     quote = _quotable(evidence)
-    other = [name for name in facts.shown + facts.absent if name not in used]
+    # What is added must not argue against the label: no missing support, and no movement in a neutral face.
+    side = [name for name in facts.absent if name not in data["support"]]
+    other = [name for name in side + (facts.shown if label != "neutral" else []) if name not in used]
     if quote and rng.random() < 0.35:
         rest = [quote] if rng.random() < 0.5 else [reason, quote]
-    elif other and label != "neutral" and rng.random() < (0.4 if len(used) > 1 else 0.75):
+    elif other and rng.random() < (0.4 if len(used) > 1 else 0.75):
         rest.append(upper_first(facts.clause(rng.choice(other), rng)) + ".")
     return tasks.get("expression").head(label), rest
 
@@ -189,8 +185,9 @@ def _faint(forms: list[str], facts: Facts, rng: random.Random) -> str:
 def _neutral_reason(facts: Facts, data: dict, rng: random.Random) -> tuple[str, list[str]]:
     telling = [name for name in facts.shown if name != "eyes_closed"]
     if telling and rng.random() < 0.5:
-        clause = upper_first(facts.clause(rng.choice(telling), rng))
-        return rng.choice(texts("evidence")["neutral"]["but"]).format(Clause=clause), []
+        name = rng.choice(telling)
+        clause = upper_first(facts.clause(name, rng))
+        return rng.choice(texts("evidence")["neutral"]["but"]).format(Clause=clause), [name]
     if len(facts.absent) < 2 or rng.random() < 0.15:
         return _faint(data["faint"], facts, rng), []
     used = rng.sample(facts.absent, min(len(facts.absent), rng.randint(2, 3)))
@@ -202,13 +199,16 @@ def _action_units(evidence: FaceEvidence, rng: random.Random) -> tuple[str, list
     active = [unit for unit, on in _values(evidence, "action_units").items() if on]
     head = tasks.get("action_units").head(active)
     if not active:
-        return head, [_at_rest(facts, rng)] if rng.random() < 0.9 else []
+        return head, [_at_rest(facts, rng)]
     named = [name for name in facts.shown if set(data["facts"][name]["units"]) & set(active)]
-    if not named or rng.random() < 0.1:
+    if not named:
         return head, []
     used = rng.sample(named, min(len(named), rng.randint(1, 3)))
     text = join_clauses([facts.clause(name, rng) for name in used], rng)
-    return head, [rng.choice(data["action_units"]["joint"]).format(facts=text, Facts=upper_first(text))]
+    rest = [rng.choice(data["action_units"]["joint"]).format(facts=text, Facts=upper_first(text))]
+    if facts.absent and rng.random() < 0.5:
+        rest.append(upper_first(facts.clause(rng.choice(facts.absent), rng)) + ".")
+    return head, rest
 
 
 def _at_rest(facts: Facts, rng: random.Random) -> str:
@@ -216,7 +216,7 @@ def _at_rest(facts: Facts, rng: random.Random) -> str:
     rest = rng.choice(data["rest"])
     if not facts.absent:
         return rest + "."
-    used = rng.sample(facts.absent, min(len(facts.absent), rng.randint(1, 3)))
+    used = rng.sample(facts.absent, min(len(facts.absent), rng.randint(2, 3)))
     text = join_clauses([facts.clause(name, rng) for name in used], rng)
     return rng.choice(data["rest_joint"]).format(rest=rest, facts=text, Facts=upper_first(text))
 

@@ -1,10 +1,11 @@
 """Configuration: frozen parts beside each other, and the Hugging Face class that carries them.
 
-Imports transformers (but not torch by itself); ``facellava.model`` imports this file only when a name in it is used.
+Imports transformers; ``facellava.model`` imports this file only when a name in it is used.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
@@ -136,6 +137,8 @@ class ExpertVisionConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "values", "width", "grid", "frames", "folds")
+        # As JSON would return it, so that a saved and loaded configuration is equal.
+        object.__setattr__(self, "spec", json.loads(json.dumps(self.spec)))
         missing = {"slots", "yes", "no"} - set(self.spec)
         if missing:
             raise ValueError(f"vision.spec lacks {', '.join(sorted(missing))}: give ExpertSpec.to_dict()")
@@ -158,7 +161,7 @@ class FusionConfig:
 
     Attributes:
         kind: FRGCA's formula, see ``FaceRegionGuidedCrossAttention``; ``none`` without cross-attention.
-        landmarks: ``cross_attention`` (the paper's choice), ``append`` (tokens join the sequence, as EmoLA does), ``none``.
+        landmarks: ``cross_attention`` (the paper's), ``append`` (tokens join the sequence, as EmoLA does) or ``none``.
         projector: ``frlp`` (global + local), ``global`` or ``local`` alone.
         expert: what the keys and values are: landmark tokens, or face-parsing maps through the vision tower.
         mask: region-patch proximity, eq. 5; without it Table 6 calls the attention "simple".
@@ -189,7 +192,7 @@ class FusionConfig:
                 "cross_attention needs a kind, append and none need kind='none'"
             )
         if self.masked and (self.projector == "global" or self.expert == "face_parsing"):
-            raise ValueError("the proximity mask needs one token a region: use projector='frlp' or 'local' or mask=False")
+            raise ValueError("the proximity mask needs one token a region: set mask=False or projector='frlp'")
         if self.expert == "face_parsing" and self.landmarks != "cross_attention":
             raise ValueError("face_parsing is only defined for landmarks='cross_attention'")
         if self.transposed_grid and self.kind != "official_masked":

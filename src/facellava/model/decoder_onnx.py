@@ -151,9 +151,7 @@ def _layer(graph: _Graph, config: DecoderConfig, weights: Mapping[str, NDArray[n
         scale=config.head_dim**-0.5,
     )
     out = graph.linear(f"{n}o", attention, weights[f"{p}self_attn.o_proj.weight"], i)
-    h, res = graph.add_norm(
-        f"{n}norm2", out, res, weights[f"{p}post_attention_layernorm.weight"], config.rms_norm_eps
-    )
+    h, res = graph.add_norm(f"{n}norm2", out, res, weights[f"{p}post_attention_layernorm.weight"], config.rms_norm_eps)
     gate = graph.linear(f"{n}gate", h, weights[f"{p}mlp.gate_proj.weight"], i)
     up = graph.linear(f"{n}up", h, weights[f"{p}mlp.up_proj.weight"], i)
     # x * sigmoid(alpha x) with alpha = 1 is SiLU.
@@ -188,9 +186,7 @@ def build_decoder(
     res = "embeds"
     for i in range(layers):
         out, res = _layer(graph, config, weights, i, x, res)
-        following = (
-            f"model.layers.{i + 1}.input_layernorm.weight" if i + 1 < layers else "model.norm.weight"
-        )
+        following = f"model.layers.{i + 1}.input_layernorm.weight" if i + 1 < layers else "model.norm.weight"
         x, res = graph.add_norm(f"layers.{i + 1}.norm1", out, res, weights[following], eps)
         if progress is not None:
             progress(i + 1, layers)

@@ -125,15 +125,28 @@ class ExpertVisionTower(nn.Module):
         maps = ((maps - self.map_mean) / self.map_std).clamp(-4, 4)
         return maps, ((values - self.value_mean) / self.value_std).clamp(-4, 4)
 
-    def forward(self, vision_features: Tensor, expert_values: Tensor, fold: Tensor | None = None) -> ExpertOutput:
-        """Maps (B, T, N, C) and values (B, T, E); ``fold`` (B,) picks one head a sample, None averages all."""
+    def forward(
+        self,
+        vision_features: Tensor,
+        expert_values: Tensor,
+        fold: Tensor | None = None,
+        drop_words: Tensor | None = None,
+    ) -> ExpertOutput:
+        """Maps (B, T, N, C) and values (B, T, E) of a clip.
+
+        Args:
+            fold: (B,) picks one head a sample; None averages all.
+            drop_words: bool (B,), in training: tokens without words, so that maps and landmarks must serve.
+        """
         maps, values = self.normalise(vision_features, expert_values)
         p = torch.stack([probabilities(head(maps, values), self.spec) for head in self.heads])
-        # Over time: the mean for states, the strongest frame for movements and attributes would bias towards
-        # presence in long clips, so the mean serves all slots.
+        # Over time the mean: the strongest frame would bias towards presence in long clips.
         p = p.mean(2)
         if fold is None:
             p = p.mean(0)
         else:
             p = p[fold, torch.arange(p.shape[1], device=p.device)]
-        return ExpertOutput(maps, self.words(p), p)
+        tokens = self.words(p)
+        if drop_words is not None:
+            tokens = torch.where(drop_words[:, None, None], self.words.slots, tokens)
+        return ExpertOutput(maps, tokens, p)

@@ -52,8 +52,8 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Answers questions about one face in an image or video.
 
     ``input_ids`` hold one ``config.image_token_id`` for every visual token (``num_visual_tokens``), so lengths, masks
-    and labels mean what they say. The language model is ``language_model``; ``vision_tower``, ``projector``, ``frlp`` and
-    ``frgca`` are the parts that training stages name. The last two exist only where the configuration uses them.
+    and labels mean what they say. Training stages name the parts: ``vision_tower``, ``projector``, ``frlp``, ``frgca``
+    (these two only where the configuration uses them) and ``language_model``.
     """
 
     config_class = FaceLlavaConfig
@@ -247,9 +247,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError(f"inputs_embeds already hold the visual tokens: leave out {', '.join(given)}")
         if input_ids is not None:
             inputs_embeds = self._embed_step(input_ids, given, kwargs.get("past_key_values"))
-        return self.language_model(
-            inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs
-        )
+        return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
     def _embed_step(self, input_ids: Tensor, given: dict[str, Tensor], past: Any) -> Tensor:
         if not given and past is not None and past.get_seq_length() > 0:

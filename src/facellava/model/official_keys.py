@@ -103,9 +103,7 @@ def tower_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
         ValueError: for keys of another layout.
     """
     result: dict[str, Tensor] = {}
-    for key, value in _renamed(
-        {k: v for k, v in state.items() if not k.startswith("post_layernorm.")}, _TOWER
-    ).items():
+    for key, value in _renamed({k: v for k, v in state.items() if not k.startswith("post_layernorm.")}, _TOWER).items():
         match = re.fullmatch(r"layers\.(\d+)\.(.+)", key)
         if match is None:
             result[key] = value

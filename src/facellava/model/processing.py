@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,9 +28,10 @@ __all__ = ["FaceEncoder", "FaceLlavaProcessor", "Message"]
 
 CONFIG_FILE = "processor_config.json"
 Message = Mapping[str, Any]
-"""``{"role": "user" | "assistant", "content": text}``; content may also be a list of ``{"type": "text", "text": ...}``."""
+"""``{"role": "user" | "assistant", "content": text}``; content may also be ``[{"type": "text", "text": ...}, ...]``."""
 
 
+@runtime_checkable
 class FaceEncoder(Protocol):
     """What computes an expert tower's inputs, ``experts.ExpertEncoder`` for example."""
 
@@ -150,7 +151,7 @@ class FaceLlavaProcessor:
         roles = [message["role"] for message in messages]
         expected = ["user", "assistant"] * ((len(roles) + 1) // 2)
         if not roles or roles != expected[: len(roles)]:
-            raise UsageError(f"messages must alternate user and assistant, user first; got {', '.join(roles) or 'none'}")
+            raise UsageError(f"messages alternate user and assistant, user first; got {', '.join(roles) or 'none'}")
         if training != (roles[-1] == "assistant"):
             raise UsageError("training conversations end with an assistant's answer, others with a user's question")
         placeholder = self.config.image_token_id
@@ -172,9 +173,7 @@ class FaceLlavaProcessor:
         candidates = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0, 1)
         return next(i for i in candidates if i is not None and i != self.config.image_token_id)
 
-    def _pad(
-        self, rendered: Sequence[Rendered], side: Literal["left", "right"], training: bool
-    ) -> dict[str, Tensor]:
+    def _pad(self, rendered: Sequence[Rendered], side: Literal["left", "right"], training: bool) -> dict[str, Tensor]:
         if side not in ("left", "right"):
             raise UsageError(f"padding_side is {side!r}; choose left or right")
         width = max(len(item.ids) for item in rendered)

@@ -1,4 +1,4 @@
-"""The nine landmark regions of section 4.1 and where patches and regions lie, in numpy only (the runtime needs no torch).
+"""The nine landmark regions of section 4.1 and where patches and regions lie, in numpy only.
 
 Left and right are the person's own, as in FACS and in MediaPipe's blendshape names: in an unmirrored picture of a
 frontal face the right eye is on the viewer's left.

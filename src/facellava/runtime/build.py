@@ -142,9 +142,7 @@ def _publish(partial: Path, target: Path) -> None:
             raise
 
 
-def _build(
-    source: Path, out: Path, card: ModelCard, gguf: Path, precision: Precision, progress: Progress
-) -> None:
+def _build(source: Path, out: Path, card: ModelCard, gguf: Path, precision: Precision, progress: Progress) -> None:
     from facellava.model.vision_onnx import build_vision
 
     progress("reading the language model", 0, 1)

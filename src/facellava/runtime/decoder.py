@@ -96,9 +96,7 @@ class OnnxDecoder:
             yield token
             state = self.extend(state, embed_table[[token]])
 
-    def branch_logits(
-        self, state: State, branches: Sequence[NDArray[np.float32]]
-    ) -> list[NDArray[np.float32]]:
+    def branch_logits(self, state: State, branches: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Logits (S_i, V) at every token of several continuations (S_i, D) of one prefix, in a single pass.
 
         The branches are packed one after another and hidden from each other by the bias, with rotary positions that

@@ -138,9 +138,7 @@ class OnnxEngine:
                 scores[n] += log_softmax(branch)[np.arange(len(ids[n]) - 1), ids[n][1:]].sum()
         return np.exp(log_softmax(scores))
 
-    def score_yes(
-        self, seen: Seen, question: str, items: Sequence[str], yes: str, no: str
-    ) -> NDArray[np.float64]:
+    def score_yes(self, seen: Seen, question: str, items: Sequence[str], yes: str, no: str) -> NDArray[np.float64]:
         """Log-odds of ``yes`` against ``no`` after each item, every item as the first line of the answer."""
         state = self._asked(seen, question)
         branches = [self._embed[self.tokenize(item)] for item in items]

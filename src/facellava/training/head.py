@@ -99,9 +99,7 @@ def fit_tower(tower: ExpertVisionTower, samples: Samples, *, epochs: int = 30, s
     for f, head in enumerate(tower.heads):
         seen = [i for i in train if samples.fold_of(i, folds) != f]
         assert isinstance(head, ExpertHead)
-        fit_head(
-            head, maps[seen], values[seen], targets[seen], weights[seen], tower.spec, epochs=epochs, seed=seed + f
-        )
+        fit_head(head, maps[seen], values[seen], targets[seen], weights[seen], tower.spec, epochs=epochs, seed=seed + f)
 
 
 @torch.no_grad()

@@ -25,11 +25,13 @@ from facellava import weights
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.gguf_weights import read_gguf
 from facellava.model.prompt import IGNORED, Rendered, render
+from facellava.training.default_model import build_default, tokenize_with
 from facellava.training.head import fit_tower, head_report
 from facellava.training.samples import Samples, load_samples
 from facellava.training.stage import Stage
 
 BASE = "smollm2-135m-instruct"
+STOP = "<|im_end|>"
 NEW = ("frlp", "frgca", "projector", "vision_tower.words")
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 HEAD_TOKENS, HEAD_WEIGHT = 8, 2.0
@@ -112,7 +114,9 @@ def answer_loss(model: nn.Module, samples: Samples, batch: Batch, folds: int, dr
     ).tokens
     embeds = model.embed(batch.ids, visual)
     mask = torch.arange(batch.ids.shape[1])[None] <= (batch.labels != IGNORED).float().cumsum(1).argmax(1)[:, None]
-    hidden = model.language_model.model(inputs_embeds=embeds, attention_mask=mask.long()).last_hidden_state
+    hidden = model.language_model.model(
+        inputs_embeds=embeds, attention_mask=mask.long(), use_cache=False
+    ).last_hidden_state
     targets = batch.labels[:, 1:]
     wanted = targets != IGNORED
     logits = model.language_model.lm_head(hidden[:, :-1][wanted])
@@ -150,7 +154,9 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, names: list[str], step: int) -> None:
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, names: list[str], step: int
+) -> None:
     """Atomically write weights, optimizer moments and the step as one safetensors file."""
     tensors = {f"model.{k}": v for k, v in _state(model).items()}
     for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
@@ -211,7 +217,13 @@ def run_stage(
         smooth = loss.item() if smooth is None else 0.95 * smooth + 0.05 * loss.item()
         if step % 10 == 9:
             rate = (time.time() - start) / (step + 1 - done) / stage.batch
-            line = {"stage": stage.name, "step": step + 1, "of": steps, "loss": round(smooth, 4), "s/seq": round(rate, 2)}
+            line = {
+                "stage": stage.name,
+                "step": step + 1,
+                "of": steps,
+                "loss": round(smooth, 4),
+                "s/seq": round(rate, 2),
+            }
             print(json.dumps(line), flush=True)
         if step % 40 == 39 or step + 1 == steps:
             save_checkpoint(path, model, optimizer, names, step + 1)
@@ -232,8 +244,6 @@ def main() -> None:
     samples = load_samples(args.data)
     spec = ExpertSpec.from_dict(json.loads((args.data / "expert.json").read_text(encoding="utf-8")))
     base = read_gguf(weights.resolve(BASE))
-    from facellava.training.default_model import PLACEHOLDER, build_default, tokenize_with
-
     model = build_default(spec, base, lora_targets=LORA_TARGETS)
     head_path = args.out / "head.safetensors"
     if head_path.is_file():
@@ -244,16 +254,17 @@ def main() -> None:
     print(json.dumps(head_report(model.vision_tower, samples, samples.indices("test"))), flush=True)
 
     tokenize = tokenize_with(base.tokenizer)
-    n_visual, placeholder = model.num_visual_tokens(1), PLACEHOLDER
+    n_visual, placeholder = model.num_visual_tokens(1), model.config.image_token_id
 
     def encode(turns: list[list[str]]) -> Rendered:
         return render(tokenize, [(q, a) for q, a in turns], n_visual, placeholder)
 
+    pad = base.tokenizer.token_to_id(STOP)
     for stage in (
         Stage("align", NEW, lr=1.5e-3, sequences=args.align, batch=4),
         Stage("finetune", (*NEW, "language_model"), lr=5e-4, sequences=args.finetune, batch=8),
     ):
-        run_stage(model, samples, stage, encode, placeholder, args.out)
+        run_stage(model, samples, stage, encode, pad, args.out)
     save_file(_state(model), args.out / "delta.safetensors")
 
 
