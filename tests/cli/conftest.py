@@ -44,8 +44,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """A readable picture of 160 x 120 with something in it."""
+    """A readable picture of 400 x 300 with something in it."""
     path = tmp_path / "face.png"
-    rows = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    rows = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     Image.fromarray(rows).save(path)
     return path

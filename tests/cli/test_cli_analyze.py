@@ -42,7 +42,7 @@ def mixed(tmp_path: Path) -> Path:
 def test_one_picture_for_people(run, analyzer, picture: Path) -> None:
     code, out, errors = run("analyze", picture)
     assert (code, errors) == (0, "")
-    flat = " ".join(out.split())
+    flat = " ".join(out.replace("│", " ").split())
     for expected in (
         "face.png: 1 face (image)",
         "displayed expression happiness 91%",

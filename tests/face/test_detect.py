@@ -61,9 +61,8 @@ def test_blank_picture_has_no_face(detector: BlazeFaceDetector) -> None:
 
 def test_keypoints_are_the_subjects_left_and_right(detector: BlazeFaceDetector, portraits: list[np.ndarray]) -> None:
     for picture in portraits:
-        found = detector.detect(picture)
-        assert len(found) == 1
-        right_eye, left_eye, nose, mouth, right_ear, left_ear = found[0].keypoints
+        best = detector.detect(picture)[0]
+        right_eye, left_eye, nose, mouth, right_ear, left_ear = best.keypoints
         assert right_ear[0] < right_eye[0] < nose[0] < left_eye[0] < left_ear[0]
         assert max(right_eye[1], left_eye[1]) < nose[1] < mouth[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,18 @@ def test_a_jump_or_another_size_is_another_face() -> None:
     assert len(link([[detection(100, 100)], [detection(100, 100, side=250)]], times)) == 2
     assert len(link([[detection(100, 100)], [detection(230, 100)]], np.array([0.0, 2.0]))) == 1
     assert len(link([[detection(100, 100)], [], [], [detection(110, 100)]], np.arange(4.0))) == 1
+
+
+def test_one_instance_per_thread(resolve: Callable[[str], Path], astronaut: np.ndarray) -> None:
+    media = read_media(astronaut)
+
+    def boxes(_: int) -> list:
+        front_end = FaceFrontEnd(resolve)
+        return [front_end.clips(media)[0].landmarks.tolist() for _ in range(3)]
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(boxes, range(4)))
+    assert all(landmarks == results[0][0] for rows in results for landmarks in rows)
 
 
 def test_import_is_light() -> None:

@@ -1,4 +1,4 @@
-"""The official checkpoint's 1,403 names and shapes fill our full-size model exactly (no real weights were reachable)."""
+"""The official checkpoint's 1,403 names and shapes fill our full-size model exactly (real weights were not at hand)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from facellava.model.config import ClipVisionConfig, FaceLlavaConfig, FusionConf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.official_keys import model_state
 
-REGION_INPUTS = {"face": 34, "eyebrow1": 10, "eyebrow2": 10, "nose": 8, "nostril": 10, "eye1": 12, "eye2": 12, "lips": 24,
-                 "teeth": 16}  # fmt: skip
+_BROW, _EYE = 10, 12
+REGION_INPUTS = {"face": 34, "eyebrow1": _BROW, "eyebrow2": _BROW, "nose": 8, "nostril": 10}
+REGION_INPUTS |= {"eye1": _EYE, "eye2": _EYE, "lips": 24, "teeth": 16}
 Shapes = dict[str, tuple[int, ...]]
 
 

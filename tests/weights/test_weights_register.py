@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,14 @@ def test_shipped_entries_are_complete() -> None:
         assert weight.training_data
         assert weight.licence.spdx
         assert weight.sources, f"{weight.name} cannot be had from anywhere"
+
+
+def test_documentation_lists_the_register() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    documented = [line for line in text.splitlines() if line.startswith("| `")]
+    assert documented == [
+        f"| `{w.name}` | `{w.file}` | {w.size} | {w.licence.spdx} | {w.training_data} |" for w in default_register()
+    ]
 
 
 def test_every_source_is_pinned() -> None:

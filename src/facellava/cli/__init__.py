@@ -30,7 +30,7 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="facellava",
     help="Describe the faces in pictures and videos, and say what the description rests on.",
-    no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,  # plain help needs no import of rich
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,19 +60,27 @@ for _name in _GROUPS:
     app.add_typer(importlib.import_module(f"facellava.cli.{_name}").app, name=_name)
 
 
+def _invoke(arguments: list[str]) -> int:
+    # not app(): that turns broken pipes and interrupts into exit codes and output of its own
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("facellava", arguments or ["--help"]) as context:
+            return command.invoke(context) or 0
+    except typer.Exit as done:
+        return done.exit_code
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see ``docs/exit-codes.md``."""
     try:
-        code = app(args=arguments, standalone_mode=False, prog_name="facellava")
+        code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
-        return code or 0
+        return code
     except FacellavaError as error:
         report(error)
         return error.exit_code
     except _CommandLineError as error:
-        message = getattr(error, "format_message", error.__str__)()
-        if message:  # `facellava` alone has printed the help already
-            report(UsageError(message))
+        report(UsageError(getattr(error, "format_message", error.__str__)()))
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("facellava: interrupted", file=sys.stderr)

@@ -12,7 +12,7 @@ from facellava.errors import HashMismatch, WeightsUnavailable
 if TYPE_CHECKING:
     from facellava.weights import Status
 
-app = typer.Typer(help="The pretrained files: what there is, get it, check it.", no_args_is_help=True)
+app = typer.Typer(help="The pretrained files: what there is, get it, check it.")
 
 _Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Default: all.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="A JSON list instead of a table.")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
 from transformers import AutoConfig, PretrainedConfig
@@ -214,19 +215,19 @@ class FusionConfig:
         return 1 if self.projector == "global" else N_REGIONS
 
 
-_SIMPLE = {"mask": False}
-_APPEND = {"kind": "none", "landmarks": "append"}
+_simple = partial(FusionConfig, mask=False)
+_append = partial(FusionConfig, kind="none", landmarks="append")
 TABLE_6: Mapping[str, FusionConfig] = {
     "baseline": FusionConfig(kind="none", landmarks="none"),
-    "append_global": FusionConfig(**_APPEND, projector="global"),
-    "append_local": FusionConfig(**_APPEND, projector="local"),
-    "append_frlp": FusionConfig(**_APPEND),
-    "simple_global": FusionConfig(**_SIMPLE, projector="global"),
-    "simple_local": FusionConfig(**_SIMPLE, projector="local"),
-    "simple_frlp": FusionConfig(**_SIMPLE),
+    "append_global": _append(projector="global"),
+    "append_local": _append(projector="local"),
+    "append_frlp": _append(),
+    "simple_global": _simple(projector="global"),
+    "simple_local": _simple(projector="local"),
+    "simple_frlp": _simple(),
     "frgca_local": FusionConfig(projector="local"),
     "frgca_frlp": FusionConfig(),
-    "simple_face_parsing": FusionConfig(**_SIMPLE, expert="face_parsing"),
+    "simple_face_parsing": _simple(expert="face_parsing"),
 }
 """The rows of Table 6, in the paper's order."""
 
@@ -274,7 +275,7 @@ class FaceLlavaConfig(PretrainedConfig):
     """
 
     model_type = "facellava"
-    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012  (transformers' own protocol)
+    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config_class = FaceLlavaConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
-    input_modalities = ("image", "video", "text")
+    input_modalities = ["image", "video", "text"]  # noqa: RUF012  (transformers' own declaration)
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -165,9 +165,11 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return seen.maps, seen.tokens, seen.probabilities
         if tower_options:
             raise ValueError(f"vision kind 'clip' does not know {', '.join(sorted(tower_options))}")
-        if (pixel_values is None) == (vision_features is None):
+        if pixel_values is not None and vision_features is None:
+            return self.vision_tower(pixel_values), None, None
+        if vision_features is None or pixel_values is not None:
             raise ValueError("give either pixel_values or vision_features")
-        return vision_features if pixel_values is None else self.vision_tower(pixel_values), None, None
+        return vision_features, None, None
 
     def _fuse(
         self,
@@ -240,7 +242,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         seen = {"pixel_values": pixel_values, "vision_features": vision_features, "landmarks": landmarks,
                 "expert_values": expert_values, "parsing_values": parsing_values}  # fmt: skip
-        given = {name: value for name, value in seen.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in seen.items() if value is not None}
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if inputs_embeds is not None and given:
@@ -249,7 +251,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs_embeds = self._embed_step(input_ids, given, kwargs.get("past_key_values"))
         return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
-    def _embed_step(self, input_ids: Tensor, given: dict[str, Tensor], past: Any) -> Tensor:
+    def _embed_step(self, input_ids: Tensor, given: dict[str, Any], past: Any) -> Tensor:
         if not given and past is not None and past.get_seq_length() > 0:
             # Decoding: the visual tokens are in the cache, and a generated id is text whatever it is.
             return self.get_input_embeddings()(input_ids)
@@ -259,7 +261,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self, input_ids: Tensor, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
         """As usual; with a cache, visual inputs are used in the first step only."""
-        inputs = super().prepare_inputs_for_generation(
+        inputs = super().prepare_inputs_for_generation(  # pyright: ignore[reportAttributeAccessIssue]
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
         if not is_first_iteration and kwargs.get("use_cache", True):

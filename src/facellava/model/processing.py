@@ -56,6 +56,14 @@ def _text(content: str | Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(part["text"] for part in content if part.get("type") == "text")
 
 
+def _conversations(messages: Sequence[Message] | Sequence[Sequence[Message]]) -> list[Sequence[Message]]:
+    """One conversation or several -> several."""
+    single = [message for message in messages if isinstance(message, Mapping)]
+    if single:
+        return [single]
+    return [conversation for conversation in messages if not isinstance(conversation, Mapping)]
+
+
 class FaceLlavaProcessor:
     """Turns face clips and conversations into ``FaceLlavaForConditionalGeneration`` inputs.
 
@@ -100,7 +108,7 @@ class FaceLlavaProcessor:
                 missing encoder.
         """
         clips = [clips] if isinstance(clips, FaceClip) else list(clips)
-        conversations = [messages] if messages and isinstance(messages[0], Mapping) else list(messages)
+        conversations = _conversations(messages)
         if not clips or len(clips) != len(conversations):
             raise UsageError(f"{len(clips)} clips for {len(conversations)} conversations: give one for each")
         seen = [self._look(clip) for clip in clips]
@@ -113,11 +121,11 @@ class FaceLlavaProcessor:
             batch[name] = torch.stack([item.inputs[name] for item in seen])
         return BatchFeature(batch)
 
-    def decode(self, ids: Tensor | Sequence[int]) -> str:
+    def decode(self, ids: Tensor | list[int]) -> str:
         """Text of generated ids, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def batch_decode(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
+    def batch_decode(self, ids: Tensor | list[list[int]]) -> list[str]:
         """Texts of a batch of generated ids, without special tokens."""
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
 
@@ -171,7 +179,7 @@ class FaceLlavaProcessor:
     def _pad_id(self) -> int:
         """Any id but the placeholder: padded positions are masked, but placeholders are counted."""
         candidates = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0, 1)
-        return next(i for i in candidates if i is not None and i != self.config.image_token_id)
+        return next(i for i in candidates if isinstance(i, int) and i != self.config.image_token_id)
 
     def _pad(self, rendered: Sequence[Rendered], side: Literal["left", "right"], training: bool) -> dict[str, Tensor]:
         if side not in ("left", "right"):

@@ -22,25 +22,28 @@ def fit_normalisation(tower: ExpertVisionTower, samples: Samples, indices: list[
 
 def head_loss(logits: Tensor, targets: Tensor, weights: Tensor, spec: ExpertSpec, balance: Tensor) -> Tensor:
     """Masked cross-entropies summed over slots; ``balance`` (O,) weighs rare classes and positives."""
-    total = logits.new_zeros(())
-    for slot, where in zip(spec.slots, spec.offsets().values(), strict=True):
-        z, t, known = logits[:, where], targets[:, where], weights[:, where.start]
-        if known.sum() == 0:
+    columns = torch.cat([torch.arange(spec.n_outputs)[w] for w, kind in _places(spec) if kind == "binary"])
+    known = weights[:, columns]
+    # Balance is a square root (see balance_weights), so probabilities lean towards the rare class only half way.
+    each = nn.functional.binary_cross_entropy_with_logits(
+        logits[:, columns], targets[:, columns], pos_weight=balance[columns], reduction="none"
+    )
+    total = 0.5 * ((each * known).sum(0) / known.sum(0).clamp_min(1)).sum()
+    for where, kind in _places(spec):
+        if kind == "binary":
             continue
-        if slot.kind == "binary":
-            # Balance is a square root (see balance_weights), so probabilities lean towards the rare class only half way.
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                z[:, 0], t[:, 0], pos_weight=balance[where], reduction="none"
-            )
-            total = total + (loss * known).sum() / known.sum() * 0.5
-        else:
-            each = -(t * z.log_softmax(-1) * balance[where]).sum(-1)
-            total = total + (each * known).sum() / known.sum()
-            if slot.kind == "number":
-                grid = torch.arange(slot.size, dtype=z.dtype)
-                error = ((z.softmax(-1) * grid).sum(-1) - (t * grid).sum(-1)).abs()
-                total = total + 0.05 * (error * known).sum() / known.sum()
+        z, t, seen = logits[:, where], targets[:, where], weights[:, where.start]
+        count = seen.sum().clamp_min(1)
+        total = total + (-(t * z.log_softmax(-1) * balance[where]).sum(-1) * seen).sum() / count
+        if kind == "number":
+            grid = torch.arange(z.shape[1], dtype=z.dtype)
+            error = ((z.softmax(-1) * grid).sum(-1) - (t * grid).sum(-1)).abs()
+            total = total + 0.05 * (error * seen).sum() / count
     return total
+
+
+def _places(spec: ExpertSpec) -> list[tuple[slice, str]]:
+    return [(where, slot.kind) for where, slot in zip(spec.offsets().values(), spec.slots, strict=True)]
 
 
 def balance_weights(targets: Tensor, weights: Tensor, spec: ExpertSpec) -> Tensor:

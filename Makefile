@@ -1,0 +1,57 @@
+# Needs make and a Python of 3.11 or newer with venv and pip; everything else is installed into .venv (to use the program;
+# no torch in it) and .venv-dev (to work on it). Stamps make second runs instant. `make PYTHON=python3.12 demo` chooses.
+
+PYTHON ?= python3
+PIP_QUIET = -q --disable-pip-version-check
+FAST = not slow and not network and not gpu
+
+.PHONY: help demo test test-slow check clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       install into .venv, get the weights, describe a real face (first time: minutes)"
+	@echo "make test       install into .venv-dev, run the quick tests"
+	@echo "make test-slow  the tests that take longer"
+	@echo "make check      lint, format, types, quick tests: what has to pass before a commit"
+	@echo "make clean      remove environments and caches of this folder (weights stay in the user's cache)"
+
+demo: .venv/.weights
+	@.venv/bin/python examples/demo.py
+
+test: .venv-dev/.weights
+	.venv-dev/bin/python -m pytest -m "$(FAST)"
+
+test-slow: .venv-dev/.weights
+	.venv-dev/bin/python -m pytest -m "slow and not network and not gpu"
+
+check: .venv-dev/.weights
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/pyright --pythonpath .venv-dev/bin/python
+	.venv-dev/bin/python -m pytest -m "$(FAST)"
+
+clean:
+	rm -rf .venv .venv-dev demo-output build dist .pytest_cache .ruff_cache .hypothesis
+
+%/.created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "facellava needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name another one with PYTHON=..." % v[:2])'
+	@$(PYTHON) -m venv --clear $* || { rm -rf $*; echo "facellava: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+.venv/.installed: pyproject.toml | .venv/.created
+	@echo "installing into .venv ..."
+	@.venv/bin/python -m pip install $(PIP_QUIET) -e '.[demo]'
+	@touch $@
+
+.venv-dev/.installed: pyproject.toml requirements-dev.txt | .venv-dev/.created
+	@echo "installing into .venv-dev ..."
+	@.venv-dev/bin/python -m pip install $(PIP_QUIET) -r requirements-dev.txt
+	@touch $@
+
+.venv/.weights: src/facellava/weights/registry.toml .venv/.installed
+	@.venv/bin/facellava weights pull
+	@touch $@
+
+# without a connection the tests that need weights are skipped, and the next run tries again
+.venv-dev/.weights: src/facellava/weights/registry.toml .venv-dev/.installed
+	@if .venv-dev/bin/facellava weights pull; then touch $@; else echo "going on without weights: tests that need them are skipped"; fi
