@@ -222,3 +222,16 @@ def test_logits_to_keep():
     with torch.no_grad():
         out = model(input_ids=prompt(model.config), **visual_inputs(model.config), logits_to_keep=1)
     assert out.logits.shape == (1, 1, VOCABULARY)
+
+
+def test_new_layers_start_at_pytorchs_scale_and_loaded_ones_stay(tmp_path):
+    torch.manual_seed(0)
+    baseline = FaceLlavaForConditionalGeneration(tiny_config(fusion=TABLE_6["baseline"]))
+    baseline.save_pretrained(tmp_path)
+    started = FaceLlavaForConditionalGeneration.from_pretrained(tmp_path, config=tiny_config())
+    for name, value in baseline.state_dict().items():
+        assert torch.equal(started.state_dict()[name], value), name
+    brow = started.frlp.regions["left_brow"].weight  # uniform within 1 / sqrt(10 inputs)
+    assert brow.abs().max() <= 10**-0.5
+    assert 0.15 < brow.std() < 0.22
+    assert started.frgca.out.weight.std() > 0.08

@@ -170,6 +170,7 @@ def _evidence(row: dict[str, Any], blendshapes: np.ndarray) -> FaceEvidence:
         authenticity=row["authenticity"],
         measures=measures_from_blendshapes(blendshapes, blendshape_names()),
         description=row["face"]["description"],
+        manipulation=next((kind for kind in KINDS if row["id"].endswith(f"-{kind}")), None),
     )
 
 

@@ -89,6 +89,11 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            # transformers' 0.02 is meant for deep stacks; single layers over a few inputs need PyTorch's scale, which
+            # the release uses too. The language model initialises itself.
+            module.reset_parameters()
+            return
         super()._init_weights(module)
         std = getattr(self.config.text_config, "initializer_range", 0.02)
         if isinstance(module, ClipTower):

@@ -233,8 +233,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder written by facellava.instruct.build_default")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--align", type=int, default=320, help="sequences of stage 1")
-    parser.add_argument("--finetune", type=int, default=3200, help="sequences of stage 2")
+    parser.add_argument("--align", type=int, default=240, help="sequences of stage 1")
+    parser.add_argument("--finetune", type=int, default=1200, help="sequences of stage 2")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -262,7 +262,7 @@ def main() -> None:
     pad = base.tokenizer.token_to_id(STOP)
     for stage in (
         Stage("align", NEW, lr=1.5e-3, sequences=args.align, batch=4),
-        Stage("finetune", (*NEW, "language_model"), lr=5e-4, sequences=args.finetune, batch=8),
+        Stage("finetune", (*NEW, "language_model"), lr=5e-4, sequences=args.finetune, batch=4),
     ):
         run_stage(model, samples, stage, encode, pad, args.out)
     save_file(_state(model), args.out / "delta.safetensors")
