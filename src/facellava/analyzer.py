@@ -71,6 +71,7 @@ class Analyzer:
         tasks: Sequence[str] | None = None,
         policy: Policy = "all",
         mode: Mode = "full",
+        explain: bool = True,
     ) -> MediaResult:
         """Every face of a picture or video, typed.
 
@@ -79,16 +80,18 @@ class Analyzer:
             tasks: names out of ``facellava.tasks.all_tasks()``; all of them by default.
             policy: ``all`` tracks every face; ``paper`` refuses clips that appendix E.1 drops.
             mode: ``movements`` reports action units only and makes no claim about expression.
+            explain: False states the labels without the model's own words: about three times faster.
 
         Raises:
             FacellavaError: nothing could be analysed; see ``facellava.errors``.
         """
         wanted = self._wanted(tasks, mode)
         media, clips = self.clips(source, policy=policy)
+        shown = len(media.frames) // 2
         with self._lock:
-            faces = tuple(self._face(clip, wanted, media.kind) for clip in clips)
+            faces = tuple(self._face(clip, wanted, media, shown, explain) for clip in clips)
         name = str(source) if isinstance(source, str | Path) else "<memory>"
-        return MediaResult(media=name, kind=media.kind, model=self.name, faces=faces, frame=media.frames[0])
+        return MediaResult(media=name, kind=media.kind, model=self.name, faces=faces, frame=media.frames[shown])
 
     def ask(
         self,
@@ -134,22 +137,24 @@ class Analyzer:
         asked = {task_registry.get(name).name for name in tasks}
         return [name for name in task_registry.all_tasks() if name in asked]
 
-    def _face(self, clip: FaceClip, wanted: list[str], kind: str) -> FaceResult:
+    def _face(self, clip: FaceClip, wanted: list[str], media: Media, shown: int, explain: bool) -> FaceResult:
         from facellava.answers import abstain, answer_task, reason_to_abstain
 
-        middle = len(clip.frames) // 2 if kind == "video" else 0
+        nearest = int(np.abs(clip.times - media.times[shown]).argmin())
         common = {
             "id": clip.face_id,
-            "box": tuple(float(v) for v in clip.boxes[middle]),
+            "box": tuple(float(v) for v in clip.boxes[nearest]),
             "quality": clip.quality,
             "spans": clip.spans,
-            "landmarks": _source_landmarks(clip, middle),
+            "landmarks": _source_landmarks(clip, nearest),
         }
         reason = reason_to_abstain(clip)
         if reason is not None:
             return FaceResult(**common, **{name: abstain(name, reason) for name in wanted})
         seen = self.engine.look(clip)
-        results = {name: answer_task(self.engine, seen, task_registry.get(name), kind) for name in wanted}
+        results = {
+            name: answer_task(self.engine, seen, task_registry.get(name), media.kind, explain=explain) for name in wanted
+        }
         attention = dict(zip(REGION_NAMES, map(float, seen.region_attention), strict=True))
         notes = contradictions(results, clip.blendshapes)
         return FaceResult(**common, **results, notes=notes, region_attention=attention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from facellava.results import (
     ExpressionResult,
     TaskResult,
 )
-from facellava.tasks import Task
+from facellava.tasks.task import Task, fill_media
 from facellava.types import FaceClip
 
 if TYPE_CHECKING:
@@ -57,24 +58,29 @@ def abstain(name: str, reason: str) -> TaskResult:
     return _RESULTS[name](abstained=True, reason=reason)
 
 
-def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str) -> TaskResult:
-    """Score the task's labels, state them as the head of the answer, let the model go on from there."""
+def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, explain: bool = True) -> TaskResult:
+    """Score the task's labels, state them as the head of the answer, let the model go on from there.
+
+    Args:
+        explain: False ends the answer after its head: the same typed result in a third of the time.
+    """
+    speak = _explain if explain else _head_only
     question = task.closed_question(media)
     if task.kind == "number":
         years, low, high = _years(engine.score_years(seen, question))
-        return AgeResult(years=years, range=(low, high), text=_explain(engine, seen, task, question, years))
+        return AgeResult(years=years, range=(low, high), text=speak(engine, seen, task, question, years))
     if task.kind == "single":
         names = list(task.names)
         p = engine.score(seen, question, task.closed.prefix, [task.candidate(n) for n in names])
         p = _tempered(p, engine.temperature.get(task.name, 1.0))
         probabilities = dict(zip(names, map(float, p), strict=True))
         label = names[int(p.argmax())]
-        text = _explain(engine, seen, task, question, label)
+        text = speak(engine, seen, task, question, label)
         return _RESULTS[task.name](label=label, probabilities=probabilities, text=text)
-    return _multi(engine, seen, task)
+    return _multi(engine, seen, task, media, speak)
 
 
-def _multi(engine: OnnxEngine, seen: Seen, task: Task) -> TaskResult:
+def _multi(engine: OnnxEngine, seen: Seen, task: Task, media: str, speak: Callable[..., str]) -> TaskResult:
     untrained = engine.untrained.get(task.name, [])
     names = [n for n in task.names if n not in untrained]
     items = [task.item(n) for n in names]
@@ -83,8 +89,8 @@ def _multi(engine: OnnxEngine, seen: Seen, task: Task) -> TaskResult:
     probabilities = dict(zip(names, map(float, p), strict=True))
     present = tuple(n for n in names if probabilities[n] >= engine.thresholds.get(n, 0.5))
     shown = tuple(n for n in present if task.label(n).default)
-    question = task.questions[0].replace("{media}", "image")
-    text = _explain(engine, seen, task, question, shown)
+    question = fill_media(task.questions[0], media)
+    text = speak(engine, seen, task, question, shown)
     if task.name == "action_units":
         return ActionUnitsResult(active=present, probabilities=probabilities, text=text)
     missing = tuple(n for n in task.default_names if n in untrained)
@@ -94,6 +100,10 @@ def _multi(engine: OnnxEngine, seen: Seen, task: Task) -> TaskResult:
 def _explain(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
     pieces = engine.ask(seen, question, head=task.head(value), max_new_tokens=EXPLANATION_TOKENS)
     return "".join(pieces).strip()
+
+
+def _head_only(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
+    return task.head(value)
 
 
 def _tempered(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

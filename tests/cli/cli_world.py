@@ -66,9 +66,15 @@ class StandIn:
         self.calls: list[dict] = []
 
     def analyze(
-        self, source: str | Path, *, tasks: Sequence[str] | None = None, policy: str = "all", mode: str = "full"
+        self,
+        source: str | Path,
+        *,
+        tasks: Sequence[str] | None = None,
+        policy: str = "all",
+        mode: str = "full",
+        explain: bool = True,
     ) -> MediaResult:
-        self.calls.append({"tasks": tasks, "policy": policy, "mode": mode})
+        self.calls.append({"tasks": tasks, "policy": policy, "mode": mode, "explain": explain})
         media = read_media(source)
         if not media.frames.any():
             raise NoFace("no face found: try a larger or less turned face")

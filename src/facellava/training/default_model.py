@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from tokenizers import Tokenizer
-from torch import nn
 
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.gguf_weights import LanguageModelFile
@@ -29,10 +28,6 @@ def build_default(
     config = expert_config(spec, base.config, fusion=fusion, heads=HEADS, placeholder=PLACEHOLDER, margin=CROP_MARGIN)
     model = FaceLlavaForConditionalGeneration(config)
     load_base(model, base)
-    new = [getattr(model, name) for name in ("vision_tower", "projector", "frlp", "frgca") if hasattr(model, name)]
-    for module in (m for part in new for m in part.modules() if isinstance(m, nn.Linear)):
-        # transformers' initialisation is meant for deep stacks; single layers need the usual scale.
-        module.reset_parameters()
     with torch.no_grad():
         model.vision_tower.words.words.copy_(torch.from_numpy(word_rows(spec, base)))
         # Word embeddings are small (standard deviation about 0.1); tokens that shout are hard to unlearn.
