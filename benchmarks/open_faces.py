@@ -47,6 +47,10 @@ def uar(pairs: Pairs) -> float:
     return float(np.mean([np.mean(v) for v in recalls.values()]))
 
 
+def accuracy(pairs: Pairs) -> float:
+    return float(np.mean([t == g for t, g in pairs]))
+
+
 def f1(pairs: Pairs) -> float:
     hit = sum(bool(t and g) for t, g in pairs)
     wrong = sum(t != g for t, g in pairs)
@@ -141,8 +145,8 @@ def summary(tally: Tally) -> dict[str, tuple[float, float, float, int]]:
     rows = {}
     for name, pairs in sorted(tally.pairs.items()):
         metric: Callable[[Pairs], float] = uar
-        if name.startswith("age in range") or name.startswith("authenticity"):
-            metric = lambda p: float(np.mean([t == g for t, g in p]))  # noqa: E731
+        if name.startswith(("age in range", "authenticity")):
+            metric = accuracy
         elif name.startswith("age"):
             metric = mae
         elif " AU" in name:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from default_model import analyzer, astronaut
 from PIL import Image
 
+from default_model import analyzer, astronaut
 from facellava import tasks
 from facellava.errors import NoFace, UsageError
 from facellava.results import MediaResult

@@ -153,7 +153,8 @@ class Analyzer:
             return FaceResult(**common, **{name: abstain(name, reason) for name in wanted})
         seen = self.engine.look(clip)
         results = {
-            name: answer_task(self.engine, seen, task_registry.get(name), media.kind, explain=explain) for name in wanted
+            name: answer_task(self.engine, seen, task_registry.get(name), media.kind, explain=explain)
+            for name in wanted
         }
         attention = dict(zip(REGION_NAMES, map(float, seen.region_attention), strict=True))
         notes = contradictions(results, clip.blendshapes)

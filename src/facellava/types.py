@@ -5,7 +5,7 @@ Shapes: T frames, 68 landmarks in iBUG-68 order, 52 blendshapes in MediaPipe's o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -109,22 +109,3 @@ class FaceClip:
         assert self.landmarks.shape == (t, N_LANDMARKS, 2) and self.landmarks.dtype == np.float32
         assert self.blendshapes.shape == (t, N_BLENDSHAPES) and self.blendshapes.dtype == np.float32
         assert self.boxes.shape == (t, 4) and self.times.shape == (t,) and t > 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model said to one question, with what it rests on.
-
-    Attributes:
-        text: the raw answer.
-        question: the instruction that was asked.
-        probabilities: label -> probability from scoring each label under the model; empty for open questions.
-        region_attention: float32 (9,), mean FRGCA attention over patches of each landmark region, sums to 1.
-        seconds: wall time of generation.
-    """
-
-    text: str
-    question: str
-    probabilities: dict[str, float] = field(default_factory=dict)
-    region_attention: NDArray[np.float32] | None = None
-    seconds: float = 0.0

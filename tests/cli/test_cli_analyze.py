@@ -55,13 +55,13 @@ def test_one_picture_for_people(run, analyzer, picture: Path) -> None:
         "the measured lip corners did not move",
     ):
         assert expected in flat
-    assert analyzer.calls == [{"tasks": None, "policy": "all", "mode": "full"}]
+    assert analyzer.calls == [{"tasks": None, "policy": "all", "mode": "full", "explain": True}]
 
 
 def test_options_reach_the_analyzer(run, analyzer, picture: Path) -> None:
     code, out, _ = run("analyze", picture, "--json", "--task", "age", "--task", "deepfake", "--policy", "paper")
     assert code == 0
-    assert analyzer.calls == [{"tasks": ("age", "deepfake"), "policy": "paper", "mode": "full"}]
+    assert analyzer.calls == [{"tasks": ("age", "deepfake"), "policy": "paper", "mode": "full", "explain": True}]
     assert list(json.loads(out)["faces"][0]["tasks"]) == ["age", "deepfake"]
 
 

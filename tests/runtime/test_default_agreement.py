@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from default_model import analyzer, astronaut
 
+from default_model import analyzer, astronaut
 from facellava import weights
 from facellava.face import FaceFrontEnd, read_media
 from facellava.tasks import all_tasks

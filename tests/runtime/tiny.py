@@ -43,7 +43,7 @@ def language_weights(seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Random weights under Hugging Face names."""
     rng = np.random.default_rng(seed)
     shapes = {"embed_tokens": (len(TOKENS), DIM), "q_proj": (DIM, DIM), "o_proj": (DIM, DIM)}
-    shapes |= {name: (DIM * KV_HEADS // HEADS, DIM) for name in ("k_proj", "v_proj")}
+    shapes |= dict.fromkeys(("k_proj", "v_proj"), (DIM * KV_HEADS // HEADS, DIM))
     shapes |= {"gate_proj": (INNER, DIM), "up_proj": (INNER, DIM), "down_proj": (DIM, INNER)}
     weights = {}
     for name in layer_names(config()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,13 @@ from facellava.model.prompt import IGNORED, Rendered  # noqa: E402
 from facellava.training.head import fit_tower, head_report  # noqa: E402
 from facellava.training.samples import Samples, head_targets  # noqa: E402
 from facellava.training.stage import Stage  # noqa: E402
-from facellava.training.two_stage import collate, label_weights, learning_rate, sample_order  # noqa: E402
+from facellava.training.two_stage import (  # noqa: E402
+    checklists,
+    collate,
+    label_weights,
+    learning_rate,
+    sample_order,
+)
 
 SPEC = ExpertSpec((single("mood", [" a", " b"]), number("age", 100), binary("AU12", " pull")))
 
@@ -94,6 +102,23 @@ def test_word_tokens_are_mixtures_of_words() -> None:
 def test_first_tokens_of_every_answer_weigh_double() -> None:
     labels = [IGNORED, *range(10), IGNORED, 5]
     assert label_weights(labels) == [0, *[2] * 8, 1, 1, 0, 2]
+
+
+def test_verdicts_of_a_checklist_weigh_most() -> None:
+    yes, no = 90, 91
+    checklist = [5, yes, 6, no, 7, yes]
+    assert label_weights([IGNORED, *checklist], frozenset({yes, no})) == [0, 0.1, 3, 0.1, 3, 0.1, 3]
+    assert label_weights([IGNORED, 5, yes, 6], frozenset({yes, no})) == [0, 2, 2, 2]
+
+
+def test_checklists_hold_known_labels_only() -> None:
+    labels = {"AU12": True, "AU4": False, "Smiling": True, "expression": 3, "age": 40}
+    turns = checklists(labels, random.Random(0))
+    by_question = {question: sorted(answer.split("\n")) for question, answer in turns}
+    assert by_question == {
+        "Answer yes or no for each action unit.": ["AU12: yes", "AU4: no"],
+        "Answer yes or no for each attribute.": ["Smiling: yes"],
+    }
 
 
 def test_collation_pads_ids_and_ignores_padding() -> None:

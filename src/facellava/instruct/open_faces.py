@@ -20,9 +20,9 @@ RENDER_UNITS = (
     *("AU1", "AU2", "AU4", "AU5", "AU7", "AU9", "AU10", "AU12", "AU15", "AU20", "AU23", "AU24", "AU25", "AU26", "AU43"),
 )
 NOISY_ATTRIBUTES = frozenset(
-    "High_Cheekbones Rosy_Cheeks Pale_Skin Receding_Hairline Oval_Face Narrow_Eyes Blurry".split()
+    ["High_Cheekbones", "Rosy_Cheeks", "Pale_Skin", "Receding_Hairline", "Oval_Face", "Narrow_Eyes", "Blurry"]
 )
-NOT_ASKED = frozenset("Attractive Big_Lips Pointy_Nose".split())
+NOT_ASKED = frozenset(["Attractive", "Big_Lips", "Pointy_Nose"])
 ACTIVE, INACTIVE = 0.25, 0.08
 """Render unit weights at or above the first count as active, at or below the second as inactive, between as unknown."""
 

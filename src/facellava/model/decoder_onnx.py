@@ -7,7 +7,8 @@ root-mean-square norms are ONNX Runtime's fused operators (``com.microsoft`` dom
 Inputs: ``embeds`` float32 (B, S, D), ``positions`` int64 (K,) indices into S whose logits are wanted,
 ``seqlens`` int32 (B,) = past + S - 1, ``total`` int32 () = past + S, ``position_ids`` int64 (B, S) rotary positions,
 ``bias`` float32 (1, 1, S, P + S) added to the attention scores on top of the causal mask (zeros for plain text, minus
-infinity between branches when several continuations of one prefix share a pass), ``past.{i}.{k,v}`` float32 (B, KV, P, d).
+infinity between branches when several continuations of one prefix share a pass), ``past.{i}.{k,v}`` float32
+(B, KV, P, d).
 Outputs: ``logits`` float32 (B, K, V), ``present.{i}.{k,v}`` float32 (B, KV, P + S, d).
 """
 
@@ -134,14 +135,14 @@ def _rotary(config: DecoderConfig) -> tuple[NDArray[np.float32], NDArray[np.floa
 
 
 def _layer(graph: _Graph, config: DecoderConfig, weights: Mapping[str, NDArray[np.float32]], i: int, x: str, res: str):
-    """One block; ``x`` is the normalised input, ``res`` the residual stream. Returns the MLP output and the residual."""
+    """One block: ``x`` is normalised, ``res`` the residual stream. Returns the MLP's output and the residual."""
     p, n = f"model.layers.{i}.", f"layers.{i}."
     qkv = np.concatenate([weights[f"{p}self_attn.{part}_proj.weight"] for part in "qkv"])
     packed = graph.linear(f"{n}qkv", x, qkv, i)
+    positions = ["seqlens", "total", "rope.cos", "rope.sin", "position_ids", "bias"]
     attention = graph.node(
         "GroupQueryAttention",
-        [packed, "", "", f"past.{i}.k", f"past.{i}.v", "seqlens", "total", "rope.cos", "rope.sin"]
-        + ["position_ids", "bias"],
+        [packed, "", "", f"past.{i}.k", f"past.{i}.v", *positions],
         [f"{n}attention", f"present.{i}.k", f"present.{i}.v"],
         MICROSOFT,
         num_heads=config.num_attention_heads,

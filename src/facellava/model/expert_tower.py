@@ -142,10 +142,7 @@ class ExpertVisionTower(nn.Module):
         p = torch.stack([probabilities(head(maps, values), self.spec) for head in self.heads])
         # Over time the mean: the strongest frame would bias towards presence in long clips.
         p = p.mean(2)
-        if fold is None:
-            p = p.mean(0)
-        else:
-            p = p[fold, torch.arange(p.shape[1], device=p.device)]
+        p = p.mean(0) if fold is None else p[fold, torch.arange(p.shape[1], device=p.device)]
         tokens = self.words(p)
         if drop_words is not None:
             tokens = torch.where(drop_words[:, None, None], self.words.slots, tokens)

@@ -69,7 +69,7 @@ class _Chip:
 
 
 def similarity(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Least-squares rotation, scale and shift (2, 3) that takes source points (n, 2) to target points (Umeyama 1991)."""
+    """Least-squares rotation, scale and shift (2, 3) from source to target points (n, 2) (Umeyama, 1991)."""
     mean_s, mean_t = source.mean(0), target.mean(0)
     centred_s, centred_t = source - mean_s, target - mean_t
     u, d, vt = np.linalg.svd(centred_t.T @ centred_s)

@@ -51,7 +51,7 @@ class ModelCard(NamedTuple):
     heads: int
     grid: int
     lora_scale: float
-    placeholder: str
+    placeholder: int
     stop: str
     untrained: dict[str, list[str]]
     thresholds: dict[str, float]
@@ -127,7 +127,8 @@ def ensure_built(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise NoSpace(
-                f"cannot build the model in {target.parent} ({error.strerror}): free about 300 MB or set FACELLAVA_CACHE"
+                f"cannot build the model in {target.parent} ({error.strerror}): "
+                "free about 300 MB or set FACELLAVA_CACHE"
             ) from error
         raise
     return target
@@ -169,8 +170,8 @@ def _build(source: Path, out: Path, card: ModelCard, gguf: Path, precision: Prec
 def word_rows(spec: ExpertSpec, base: LanguageModelFile) -> NDArray[np.float32]:
     """Embeddings of the words that slots mix, in the order of ``WordSpaceTokens.words``: (rows, D).
 
-    A word of several tokens is the mean of their embeddings. A binary slot has two rows: its name plus yes, and its
-    name plus no, halved, so that the token says both what is meant and whether it holds.
+    A word of several tokens is the mean of their embeddings. A binary slot has two rows, yes and no, each with
+    half of its name added, so that the token says whether it holds and what.
     """
     table = base.weights["model.embed_tokens.weight"]
 
@@ -181,7 +182,7 @@ def word_rows(spec: ExpertSpec, base: LanguageModelFile) -> NDArray[np.float32]:
     for slot in spec.slots:
         if slot.kind == "binary":
             name = word(slot.words[0])
-            rows += [(name + word(spec.yes)) / 2, (name + word(spec.no)) / 2]
+            rows += [word(spec.yes) + name / 2, word(spec.no) + name / 2]
         else:
             rows += [word(text) for text in slot.words]
     return np.stack(rows).astype(np.float32)

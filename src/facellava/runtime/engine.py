@@ -80,7 +80,10 @@ class OnnxEngine:
 
     def look(self, clip: FaceClip) -> Seen:
         """Read one face; everything asked later continues from here."""
-        tokens, attention = self.visual_tokens(clip)
+        return self.look_at(*self.visual_tokens(clip))
+
+    def look_at(self, tokens: NDArray[np.float32], attention: NDArray[np.float32]) -> Seen:
+        """As :meth:`look`, from the output of :meth:`visual_tokens`."""
         ids = np.array(visual_prefix(self.tokenize, len(tokens), self._placeholder))
         embeds = self._embed[ids]
         embeds[ids == self._placeholder] = tokens
@@ -100,11 +103,13 @@ class OnnxEngine:
         head: str = "",
         max_new_tokens: int = 160,
         sampler: Sampler | None = None,
+        ignore_stop: bool = False,
     ) -> Iterator[str]:
         """Stream the answer to a question, after earlier (question, answer) turns.
 
         Args:
             head: the answer's beginning when it is already decided (a scored label); streamed first.
+            ignore_stop: go on to ``max_new_tokens`` whatever the model says (for timing).
         """
         state = self._asked(seen, question, history)
         if head:
@@ -113,7 +118,11 @@ class OnnxEngine:
         ids: list[int] = []
         done = ""
         generated = self._decoder.generate(
-            state, self._embed, max_new_tokens=max_new_tokens, stop=self._stop, sampler=sampler or Sampler()
+            state,
+            self._embed,
+            max_new_tokens=max_new_tokens,
+            stop=() if ignore_stop else self._stop,
+            sampler=sampler or Sampler(),
         )
         for token in generated:
             ids.append(token)

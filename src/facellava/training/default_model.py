@@ -1,4 +1,4 @@
-"""Assembles the small default for training: base language model from GGUF, LoRA, expert tower, projector, FRLP, FRGCA."""
+"""Assembles the small default for training: base from GGUF, LoRA, expert tower, projector, FRLP, FRGCA."""
 
 from __future__ import annotations
 

@@ -17,10 +17,7 @@ from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import GRID
 from facellava.runtime.build import ModelCard
 from facellava.training.default_model import ALPHA, CROP_MARGIN, HEADS, PLACEHOLDER, RANK
-from facellava.training.two_stage import BASE, STOP
-
-DERIVED = "vision_tower.words.words"
-"""Rows of the language model's own embedding; recomputed from it when the model is built."""
+from facellava.training.two_stage import BASE, DERIVED, STOP
 
 
 def package(run: Path, data: Path, out: Path, name: str) -> None:

@@ -16,6 +16,7 @@ class Stage:
         sequences: conversations to see.
         batch: conversations an optimizer step.
         warmup: share of the steps with a linearly rising rate.
+        checklists: add a long yes/no checklist per multi-label task to each conversation.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Stage:
     sequences: int
     batch: int = 8
     warmup: float = 0.03
+    checklists: bool = False
 
 
 # The paper: 1e-4 and 2e-5 for one epoch over about a million samples, from a projector that Video-LLaVA had trained.

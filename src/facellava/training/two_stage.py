@@ -9,8 +9,10 @@ Checkpoints are safetensors, written atomically; the same command resumes from t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,17 +27,28 @@ from facellava import weights
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.gguf_weights import read_gguf
 from facellava.model.prompt import IGNORED, Rendered, render
+from facellava.tasks import all_tasks
 from facellava.training.default_model import build_default, tokenize_with
 from facellava.training.head import fit_tower, head_report
 from facellava.training.samples import Samples, load_samples
 from facellava.training.stage import Stage
 
+Encode = Callable[[list[list[str]]], Rendered]
+"""Turns [question, answer] to ids and labels."""
+
 BASE = "smollm2-135m-instruct"
 STOP = "<|im_end|>"
+DERIVED = "vision_tower.words.words"
+"""Rows of the language model's own embedding: recomputed, never stored."""
 NEW = ("frlp", "frgca", "projector", "vision_tower.words")
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 HEAD_TOKENS, HEAD_WEIGHT = 8, 2.0
 """The first tokens of an answer carry its label and weigh more."""
+VERDICT_WEIGHT, ITEM_WEIGHT = 3.0, 0.1
+"""In a checklist the yes or no is what is learned; the item before it was given."""
+CHECKLIST_ITEMS = 16
+DROP_WORDS = 0.06
+"""Share of conversations whose expert tokens carry no words, so that maps and landmarks must serve."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +61,47 @@ class Batch:
     rows: list[int]
 
 
-def label_weights(labels: list[int]) -> list[float]:
-    """2 for the first tokens of every answer, 1 for the rest, 0 outside answers."""
-    result, run = [], 0
-    for label in labels:
-        run = 0 if label == IGNORED else run + 1
-        result.append(0.0 if run == 0 else HEAD_WEIGHT if run <= HEAD_TOKENS else 1.0)
+@dataclass(frozen=True)
+class Pad:
+    """Token ids that batching needs: the padding, and the verdicts of checklists."""
+
+    id: int
+    verdicts: frozenset[int]
+
+
+def label_weights(labels: list[int], verdicts: frozenset[int] = frozenset()) -> list[float]:
+    """Weights of a conversation's label tokens.
+
+    2 for the first tokens of an answer and 1 for the rest; in a checklist (an answer with three verdict tokens or more)
+    3 for a verdict and 0.1 for everything else; 0 outside answers.
+    """
+    result: list[float] = []
+    for ignored, run in itertools.groupby(labels, lambda label: label == IGNORED):
+        answer = list(run)
+        if ignored:
+            result += [0.0] * len(answer)
+        elif sum(label in verdicts for label in answer) >= 3:
+            result += [VERDICT_WEIGHT if label in verdicts else ITEM_WEIGHT for label in answer]
+        else:
+            result += [HEAD_WEIGHT if i < HEAD_TOKENS else 1.0 for i in range(len(answer))]
     return result
 
 
-def collate(items: list[tuple[int, Rendered]], pad: int) -> Batch:
+def checklists(labels: dict[str, object], rng: random.Random) -> list[list[str]]:
+    """One long checklist turn for each multi-label task with known labels, in random order."""
+    turns = []
+    for task in all_tasks().values():
+        known = [name for name in task.names if task.kind == "multi" and name in labels]
+        rng.shuffle(known)
+        if known:
+            verdict = {True: task.closed.yes, False: task.closed.no}
+            lines = [task.item(name) + verdict[bool(labels[name])] for name in known[:CHECKLIST_ITEMS]]
+            turns.append([task.closed.question, "\n".join(lines)])
+    rng.shuffle(turns)
+    return turns
+
+
+def collate(items: list[tuple[int, Rendered]], pad: int, verdicts: frozenset[int] = frozenset()) -> Batch:
     width = max(len(r.ids) for _, r in items)
     ids = torch.full((len(items), width), pad)
     labels = torch.full((len(items), width), IGNORED)
@@ -65,7 +109,7 @@ def collate(items: list[tuple[int, Rendered]], pad: int) -> Batch:
     for i, (_, r) in enumerate(items):
         ids[i, : len(r.ids)] = torch.tensor(r.ids)
         labels[i, : len(r.ids)] = torch.tensor(r.labels)
-        scale[i, : len(r.ids)] = torch.tensor(label_weights(r.labels))
+        scale[i, : len(r.ids)] = torch.tensor(label_weights(r.labels, verdicts))
     return Batch(ids, labels, scale, [row for row, _ in items])
 
 
@@ -84,17 +128,27 @@ def sample_order(samples: Samples, sequences: int, seed: int) -> list[tuple[int,
 
 
 def batches(
-    samples: Samples, order: list[tuple[int, int]], size: int, encode: Callable[[list[list[str]]], Rendered], pad: int
+    samples: Samples,
+    order: list[tuple[int, int]],
+    stage: Stage,
+    encode: Encode,
+    pad: Pad,
 ) -> Iterator[Batch]:
     """Batches of similar length: windows of 16 batches are sorted by length, then shuffled deterministically."""
+    size = stage.batch
     for start in range(0, len(order), size * 16):
         window = []
         for row, variant in order[start : start + size * 16]:
-            window.append((row, encode(samples.rows[row]["conversations"][variant])))
+            turns = samples.rows[row]["conversations"][variant]
+            if stage.checklists:
+                rng = random.Random(f"{row}-{variant}")
+                turns = [*turns[:3], *checklists(samples.rows[row]["labels"], rng)]
+                rng.shuffle(turns)
+            window.append((row, encode(turns)))
         window.sort(key=lambda item: len(item[1].ids))
         groups = [window[i : i + size] for i in range(0, len(window), size)]
         for g in np.random.default_rng(start).permutation(len(groups)):
-            yield collate(groups[g], pad)
+            yield collate(groups[g], pad.id, pad.verdicts)
 
 
 def answer_loss(model: nn.Module, samples: Samples, batch: Batch, folds: int, drop: Tensor) -> Tensor:
@@ -150,7 +204,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     return {
         k: v.contiguous().clone()
         for k, v in model.state_dict().items()
-        if not k.startswith("language_model") or "lora_" in k
+        if k != DERIVED and (not k.startswith("language_model") or "lora_" in k)
     }
 
 
@@ -170,7 +224,10 @@ def save_checkpoint(
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, names: list[str]) -> None:
     """Restore what :func:`save_checkpoint` wrote."""
     tensors = load_file(path)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, strict=False)
+    own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    own.pop(DERIVED, None)
+    report = model.load_state_dict(own, strict=False)
+    assert not report.unexpected_keys, report.unexpected_keys
     for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if (value := tensors.get(f"optimizer.{key}.{name}")) is not None:
@@ -186,9 +243,7 @@ def _checkpoint_step(path: Path) -> int:
         return int(file.metadata()["step"])
 
 
-def run_stage(
-    model: nn.Module, samples: Samples, stage: Stage, encode: Callable[[list[list[str]]], Rendered], pad: int, out: Path
-) -> None:
+def run_stage(model: nn.Module, samples: Samples, stage: Stage, encode: Encode, pad: Pad, out: Path) -> None:
     """Train one stage with checkpoints; a finished stage is skipped."""
     parameters = trainable(model, stage)
     print(f"stage {stage.name}: {sum(p.numel() for p in parameters.values()):,} trainable parameters", flush=True)
@@ -199,16 +254,18 @@ def run_stage(
     if done:
         load_checkpoint(path, model, optimizer, names)
     steps = stage.sequences // stage.batch
+    if done >= steps:
+        return
     order = sample_order(samples, steps * stage.batch, seed=len(stage.name))
     folds = len(model.vision_tower.heads)
     model.train()
     smooth, start = None, time.time()
-    for step, batch in enumerate(batches(samples, order, stage.batch, encode, pad)):
+    for step, batch in enumerate(batches(samples, order, stage, encode, pad)):
         if step < done:
             continue
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, stage)
-        drop = torch.rand(len(batch.rows), generator=torch.Generator().manual_seed(step)) < 0.12
+        drop = torch.rand(len(batch.rows), generator=torch.Generator().manual_seed(step)) < DROP_WORDS
         loss = answer_loss(model, samples, batch, folds, drop)
         optimizer.zero_grad()
         loss.backward()
@@ -234,7 +291,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder written by facellava.instruct.build_default")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--align", type=int, default=240, help="sequences of stage 1")
-    parser.add_argument("--finetune", type=int, default=1200, help="sequences of stage 2")
+    parser.add_argument("--finetune", type=int, default=320, help="sequences of stage 2, conversations")
+    parser.add_argument("--closed", type=int, default=640, help="sequences of stage 2 with long checklists")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -247,7 +305,8 @@ def main() -> None:
     model = build_default(spec, base, lora_targets=LORA_TARGETS)
     head_path = args.out / "head.safetensors"
     if head_path.is_file():
-        model.vision_tower.load_state_dict(load_file(head_path))
+        own = {k: v for k, v in load_file(head_path).items() if not k.startswith("words.")}
+        model.vision_tower.load_state_dict(own, strict=False)
     else:
         fit_tower(model.vision_tower, samples)
         save_file({k: v.contiguous() for k, v in model.vision_tower.state_dict().items()}, head_path)
@@ -259,10 +318,12 @@ def main() -> None:
     def encode(turns: list[list[str]]) -> Rendered:
         return render(tokenize, [(q, a) for q, a in turns], n_visual, placeholder)
 
-    pad = base.tokenizer.token_to_id(STOP)
+    yes_no = {tokenize(word)[0] for word in (spec.yes, spec.no)}
+    pad = Pad(base.tokenizer.token_to_id(STOP), frozenset(yes_no))
     for stage in (
         Stage("align", NEW, lr=1.5e-3, sequences=args.align, batch=4),
         Stage("finetune", (*NEW, "language_model"), lr=5e-4, sequences=args.finetune, batch=4),
+        Stage("closed", (*NEW, "language_model"), lr=5e-4, sequences=args.closed, batch=4, checklists=True),
     ):
         run_stage(model, samples, stage, encode, pad, args.out)
     save_file(_state(model), args.out / "delta.safetensors")
