@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP_QUIET = -q --disable-pip-version-check
 FAST = not slow and not network and not gpu
 
-.PHONY: help demo test test-slow check clean
+.PHONY: help demo test test-slow check bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test       install into .venv-dev, run the quick tests"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make check      lint, format, types, quick tests: what has to pass before a commit"
+	@echo "make bench      speed beside transformers on the same weights, in one run"
 	@echo "make clean      remove environments and caches of this folder (weights stay in the user's cache)"
 
 demo: .venv/.weights
@@ -29,6 +30,9 @@ check: .venv-dev/.weights
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/pyright --pythonpath .venv-dev/bin/python
 	.venv-dev/bin/python -m pytest -m "$(FAST)"
+
+bench: .venv-dev/.weights
+	.venv-dev/bin/python benchmarks/speed.py --json benchmarks/results/speed.json
 
 clean:
 	rm -rf .venv .venv-dev demo-output build dist .pytest_cache .ruff_cache .hypothesis

@@ -64,10 +64,10 @@ def generation(photo: np.ndarray, threads: int, rounds: int) -> list[Row]:
     _, (clip, *_) = ours.clips(photo)
     batch = processor(clip, [{"role": "user", "content": QUESTION}])
     engine = ours.engine
-    visual = engine.visual_tokens(clip)
+    visual = engine.see(clip)
 
     def first() -> None:
-        next(iter(engine.ask(engine.look_at(*visual), QUESTION)))
+        next(iter(engine.ask(engine.read(visual), QUESTION)))
 
     def peer(new: int) -> Callable[[], object]:
         def run() -> object:
@@ -76,7 +76,7 @@ def generation(photo: np.ndarray, threads: int, rounds: int) -> list[Row]:
 
         return run
 
-    seen = engine.look_at(*visual)
+    seen = engine.read(visual)
 
     def many() -> None:
         list(engine.ask(seen, QUESTION, max_new_tokens=NEW_TOKENS, ignore_stop=True))

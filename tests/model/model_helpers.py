@@ -19,7 +19,7 @@ PLACEHOLDER = VOCABULARY  # outside the vocabulary, as Vicuna's 32000
 DIM = 32
 TINY_VISION = ClipVisionConfig(width=16, layers=2, heads=2, mlp=32, patch=4, image_size=12, frames=3)
 EXPERT_VALUES, EXPERT_WIDTH, EXPERT_GRID = 5, 12, 3
-SPEC = ExpertSpec((single("mood", ("good", "bad")), binary("hat", "hat"), number("age", 20)))
+SPEC = ExpertSpec((single("mood", ("good", "bad")), binary("hat", (3, 4)), number("age", 20)))
 EXPERT_VISION = ExpertVisionConfig(SPEC.to_dict(), EXPERT_VALUES, EXPERT_WIDTH, EXPERT_GRID, frames=3, folds=2)
 
 

@@ -30,11 +30,11 @@ def spec() -> ExpertSpec:
     labels = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
     return ExpertSpec(
         (
-            single("expression", [f" {x}" for x in labels]),
+            single("expression", [f" {x}" for x in labels], [10, 11], [12]),
             single("deepfake", [" real", " fake"]),
-            number("age", 100),
-            binary("AU12", " lip corner puller"),
-            binary("Smiling", " smiling"),
+            number("age", 100, [13], [14, 15]),
+            binary("AU12", [16, 17, 18]),
+            binary("Smiling", [19]),
         )
     )
 
@@ -155,6 +155,7 @@ def write_model(folder: Path) -> Path:
         "untrained": {"action_units": [], "attributes": []},
         "thresholds": {},
         "temperature": {},
+        "scored_by": {},
     }
     (folder / "model.json").write_text(json.dumps(card))
     return folder

@@ -23,7 +23,7 @@ from facellava.training.two_stage import (  # noqa: E402
     sample_order,
 )
 
-SPEC = ExpertSpec((single("mood", [" a", " b"]), number("age", 100), binary("AU12", " pull")))
+SPEC = ExpertSpec((single("mood", [" a", " b"], before=[7]), number("age", 100, after=[8]), binary("AU12", [9])))
 
 
 def samples(n: int = 60) -> Samples:
@@ -82,9 +82,10 @@ def test_probabilities_are_normalised_within_slots() -> None:
     torch.testing.assert_close(p[:, 2:102].sum(-1), torch.ones(3))
 
 
-def test_word_tokens_are_mixtures_of_words() -> None:
+def test_the_report_mixes_words_between_fixed_text() -> None:
     tower = ExpertVisionTower(SPEC, 5, 4, 49, 8, folds=1)
-    words = torch.randn(14, 8)  # two moods, ten digits, yes and no
+    # 0: before the mood, 1-2 moods, 3-12 digits, 13: after the age, 14: before AU12, 15-16: yes and no
+    words = torch.randn(17, 8)
     tower.words.words.copy_(words)
     torch.nn.init.zeros_(tower.words.summary.weight)
     torch.nn.init.zeros_(tower.words.summary.bias)
@@ -92,11 +93,17 @@ def test_word_tokens_are_mixtures_of_words() -> None:
     p[0, :2] = torch.tensor([0.25, 0.75])
     p[0, 2 + 41], p[0, 2 + 42], p[0, -1] = 0.5, 0.5, 0.9
     tokens = tower.words(p)[0]
-    torch.testing.assert_close(tokens[0], 0.25 * words[0] + 0.75 * words[1])
-    torch.testing.assert_close(tokens[1], words[2 + 4])  # 41.5 rounds to 42
-    torch.testing.assert_close(tokens[2], words[2 + 2])
-    torch.testing.assert_close(tokens[3], 0.9 * words[12] + 0.1 * words[13])
-    torch.testing.assert_close(tokens[4], torch.zeros(8))
+    expected = [
+        words[0],
+        0.25 * words[1] + 0.75 * words[2],
+        words[3 + 4],  # 41.5 rounds to 42
+        words[3 + 2],
+        words[13],
+        words[14],
+        0.9 * words[15] + 0.1 * words[16],
+        torch.zeros(8),
+    ]
+    torch.testing.assert_close(tokens, torch.stack(expected))
 
 
 def test_first_tokens_of_every_answer_weigh_double() -> None:

@@ -68,7 +68,7 @@ def analyze(
     brief: Annotated[
         bool, typer.Option("--brief", help="Labels only, no explanation: about three times faster.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores, at most 4.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> int:
     """Describe every face: expression, movements, attributes, age, signs of manipulation."""

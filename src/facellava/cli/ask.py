@@ -17,7 +17,7 @@ def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In plain words.")],
     face: Annotated[int | None, typer.Option(min=0, help="Number of the face, from 0, left to right.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the answer at most.")] = 200,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores, at most 4.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> int:
     """Ask a question about a face."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
 
 from facellava import tasks, weights
 from facellava.errors import FacellavaError
@@ -36,9 +37,11 @@ from facellava.instruct.open_faces import (
 )
 from facellava.model.expert_spec import ExpertSpec, binary, number, single
 from facellava.model.experts import ExpertEncoder
+from facellava.model.gguf_weights import read_gguf
 from facellava.types import FaceClip
 
 MARGIN = 0.6
+BASE = "smollm2-135m-instruct"
 HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
 AGES = 100
@@ -57,17 +60,21 @@ def trained_attributes() -> tuple[str, ...]:
     return tuple(a for a in attribute_names() if a not in NOISY_ATTRIBUTES | NOT_ASKED)
 
 
-def default_spec() -> ExpertSpec:
-    """The expert head's outputs: every label that the open faces support."""
+def default_spec(tokenizer: Tokenizer) -> ExpertSpec:
+    """The expert head's outputs, every label that the open faces support, reported in the words of answers."""
     expression, deepfake = tasks.get("expression"), tasks.get("deepfake")
-    units = {label.name: label.text for label in tasks.get("action_units").labels}
+    units, attributes = tasks.get("action_units"), tasks.get("attributes")
+
+    def ids(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
     return ExpertSpec(
         (
-            single("expression", [f" {label.name}" for label in expression.labels]),
-            single("deepfake", [f" {label.name}" for label in deepfake.labels]),
-            number("age", AGES),
-            *(binary(u, f" {units[u]}") for u in trained_units()),
-            *(binary(a, " " + a.replace("_", " ").lower()) for a in trained_attributes()),
+            single("expression", [f" {name}" for name in expression.names], ids(expression.closed.prefix), ids(".")),
+            single("deepfake", [f" {name}" for name in deepfake.names], ids(" Authenticity:"), ids(".")),
+            number("age", AGES, ids(" Age: "), ids(" years old.")),
+            *(binary(u, ids("\n" + units.item(u))) for u in trained_units()),
+            *(binary(a, ids("\n" + attributes.item(a))) for a in trained_attributes()),
         )
     )
 
@@ -186,7 +193,8 @@ def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
             record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")}
             record["conversations"] = [[[t.question, t.answer] for t in talk] for talk in talks]
             samples.write(json.dumps(record) + "\n")
-    default_spec().save(out / "expert.json")
+    tokenizer = read_gguf(weights.resolve(BASE)).tokenizer
+    default_spec(tokenizer).save(out / "expert.json")
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """What the calibrated expert head predicts and how its outputs become tokens in word space. No torch, no tasks.
 
-The layout is data that travels with the weights (``expert.json``), so that a head trained for other labels needs no
-code: ``single`` slots are one token, the probability-weighted mixture of their words' embeddings; ``binary`` slots are
-``p * E[yes] + (1 - p) * E[no]`` plus the embedding of their name; ``number`` slots are the decimal digits of the
-expected value, committed to, because a small language model copies digits well and decodes magnitudes badly.
+The outputs are written into the prompt as a report in the very words that answers use (``AU12: yes``), because a small
+language model copies what stands in its context well and learns new codes slowly. Only the values are soft: a
+``single`` value is the probability-weighted mixture of its words' embeddings, a ``binary`` one ``p * E[yes] +
+(1 - p) * E[no]``, and a ``number`` the two digits of the expected value, committed to. The layout is data that travels
+with the weights (``expert.json``), so a head for other labels needs no code.
 """
 
 from __future__ import annotations
@@ -25,18 +26,27 @@ class Slot:
     Attributes:
         name: task or label name, unique.
         kind: ``single`` (softmax over ``words``), ``binary`` (one probability), ``number`` (softmax over 0..size-1).
-        words: what each output is called in the language model's vocabulary; for ``binary`` the label's plain name.
+        words: what each output is called in the language model's vocabulary; for ``binary`` yes and no.
         size: number of outputs.
+        before, after: ids of the fixed text around the value.
     """
 
     name: str
     kind: SlotKind
     words: tuple[str, ...]
     size: int
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
 
     @property
     def n_tokens(self) -> int:
-        return 2 if self.kind == "number" else 1
+        value = 2 if self.kind == "number" else 1
+        return len(self.before) + value + len(self.after)
+
+    @property
+    def n_rows(self) -> int:
+        """Word embeddings that the slot needs: text before, words, text after."""
+        return len(self.before) + len(self.words) + len(self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,10 @@ class ExpertSpec:
     slots: tuple[Slot, ...]
     yes: str = " yes"
     no: str = " no"
+
+    @property
+    def n_rows(self) -> int:
+        return sum(slot.n_rows for slot in self.slots)
 
     @property
     def n_outputs(self) -> int:
@@ -71,19 +85,25 @@ class ExpertSpec:
 
     @classmethod
     def from_dict(cls, data: dict) -> ExpertSpec:
-        slots = [Slot(s["name"], s["kind"], tuple(s["words"]), s["size"]) for s in data["slots"]]
+        slots = [
+            Slot(s["name"], s["kind"], tuple(s["words"]), s["size"], tuple(s["before"]), tuple(s["after"]))
+            for s in data["slots"]
+        ]
         return cls(tuple(slots), data["yes"], data["no"])
 
 
-def single(name: str, words: Sequence[str]) -> Slot:
-    return Slot(name, "single", tuple(words), len(words))
+Ids = Sequence[int]
 
 
-def binary(name: str, words: str) -> Slot:
-    return Slot(name, "binary", (words,), 1)
+def single(name: str, words: Sequence[str], before: Ids = (), after: Ids = ()) -> Slot:
+    return Slot(name, "single", tuple(words), len(words), tuple(before), tuple(after))
 
 
-def number(name: str, size: int) -> Slot:
+def binary(name: str, before: Ids = (), *, yes: str = " yes", no: str = " no") -> Slot:
+    return Slot(name, "binary", (yes, no), 1, tuple(before))
+
+
+def number(name: str, size: int, before: Ids = (), after: Ids = ()) -> Slot:
     """``size`` <= 100: two decimal digits."""
     assert size <= 100
-    return Slot(name, "number", tuple(DIGITS), size)
+    return Slot(name, "number", tuple(DIGITS), size, tuple(before), tuple(after))

@@ -66,8 +66,7 @@ class WordSpaceTokens(nn.Module):
     def __init__(self, spec: ExpertSpec, dim: int) -> None:
         super().__init__()
         self.spec = spec
-        n_rows = sum(2 if s.kind == "binary" else len(s.words) for s in spec.slots)
-        self.register_buffer("words", torch.zeros(n_rows, dim))
+        self.register_buffer("words", torch.zeros(spec.n_rows, dim))
         self.slots = nn.Parameter(torch.zeros(spec.n_tokens, dim))
         self.summary = nn.Linear(spec.n_outputs, dim)
 
@@ -75,20 +74,21 @@ class WordSpaceTokens(nn.Module):
         """(B, O) probabilities to (B, K, D) tokens."""
         tokens, row = [], 0
         for slot, where in zip(self.spec.slots, self.spec.offsets().values(), strict=True):
+            sizes = [len(slot.before), len(slot.words), len(slot.after)]
+            before, words, after = self.words[row : row + slot.n_rows].split(sizes)
+            row += slot.n_rows
             part = p[:, where]
-            rows = 2 if slot.kind == "binary" else len(slot.words)
-            words = self.words[row : row + rows]
-            row += rows
             if slot.kind == "number":
                 expected = (part * torch.arange(slot.size, device=p.device, dtype=p.dtype)).sum(-1)
                 rounded = (expected + 0.5).floor().long().clamp(0, slot.size - 1)
-                tokens += [words[rounded // 10], words[rounded % 10]]
+                value = torch.stack([words[rounded // 10], words[rounded % 10]], 1)
             elif slot.kind == "binary":
-                tokens.append(part * words[0] + (1 - part) * words[1])
+                value = (part * words[0] + (1 - part) * words[1])[:, None]
             else:
-                tokens.append(part @ words)
-        tokens.append(self.summary(p))
-        return torch.stack(tokens, 1) + self.slots
+                value = (part @ words)[:, None]
+            tokens += [before.expand(len(p), -1, -1), value, after.expand(len(p), -1, -1)]
+        tokens.append(self.summary(p)[:, None])
+        return torch.cat(tokens, 1) + self.slots
 
 
 class ExpertVisionTower(nn.Module):

@@ -217,16 +217,18 @@ def _log_odds(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class _LiteRTNetwork:
-    """One LiteRT model; ``keep_inside`` makes interior tensors readable by name (delegates would fuse them away)."""
+    """One LiteRT model; ``keep_inside`` makes interior tensors readable by name.
+
+    Without the default delegates: they would fuse interior tensors away, and print a line on standard error.
+    """
 
     def __init__(self, path: Path, threads: int, *, keep_inside: bool = False) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if keep_inside else OpResolverType.AUTO
         self._net = Interpreter(
             str(path),
             num_threads=threads,
-            experimental_op_resolver_type=resolver,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             experimental_preserve_all_tensors=keep_inside,
         )
         self._net.allocate_tensors()

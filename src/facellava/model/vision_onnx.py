@@ -140,9 +140,12 @@ def _word_tokens(g: _Graph, p: str, spec: ExpertSpec) -> str:
     tokens, row, words = [], 0, g.weights["tower.words.words"]
     for slot, where in zip(spec.slots, spec.offsets().values(), strict=True):
         part = g.cut(p, where.start, where.stop, 1)
-        rows = 2 if slot.kind == "binary" else len(slot.words)
-        own = words[row : row + rows]
-        row += rows
+        before, own, after = np.split(
+            words[row : row + slot.n_rows], [len(slot.before), len(slot.before) + len(slot.words)]
+        )
+        row += slot.n_rows
+        if len(before):
+            tokens.append(g.const(before))
         if slot.kind == "number":
             tokens += _number_tokens(g, part, own, slot)
         elif slot.kind == "binary":
@@ -150,6 +153,8 @@ def _word_tokens(g: _Graph, p: str, spec: ExpertSpec) -> str:
             tokens.append(g.op("Add", difference, g.const(own[1:])))
         else:
             tokens.append(g.op("MatMul", part, g.const(own)))
+        if len(after):
+            tokens.append(g.const(after))
     tokens.append(g.linear("tower.words.summary", p))
     return g.op("Add", g.op("Concat", *tokens, axis=0), g.const(g.weights["tower.words.slots"]))
 

@@ -26,7 +26,7 @@ from facellava.model.decoder_onnx import Precision, build_decoder, quantize_bloc
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the built files change, so that older ones are rebuilt."""
 
 DEFAULT_MODEL = Path(__file__).parent / "default"
@@ -43,6 +43,8 @@ class ModelCard(NamedTuple):
         stop: the text that ends an answer. untrained: label names per task that this model must not be asked for.
         thresholds: label name -> probability from which a multi-label answer counts as present.
         temperature: task -> divisor of log-odds (calibration).
+        scored_by: task -> ``model`` (labels are scored under the language model, the default) or ``head`` (the
+            calibrated head in the vision tower, where the language model is not yet as good).
     """
 
     name: str
@@ -56,6 +58,7 @@ class ModelCard(NamedTuple):
     untrained: dict[str, list[str]]
     thresholds: dict[str, float]
     temperature: dict[str, float]
+    scored_by: dict[str, str]
 
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
@@ -168,10 +171,10 @@ def _build(source: Path, out: Path, card: ModelCard, gguf: Path, precision: Prec
 
 
 def word_rows(spec: ExpertSpec, base: LanguageModelFile) -> NDArray[np.float32]:
-    """Embeddings of the words that slots mix, in the order of ``WordSpaceTokens.words``: (rows, D).
+    """Embeddings of the words that the report is written in, in the order of ``WordSpaceTokens.words``: (rows, D).
 
-    A word of several tokens is the mean of their embeddings. A binary slot has two rows, yes and no, each with
-    half of its name added, so that the token says whether it holds and what.
+    For each slot the text before its value, the words that the value mixes, the text after it. A word of several
+    tokens is the mean of their embeddings.
     """
     table = base.weights["model.embed_tokens.weight"]
 
@@ -180,9 +183,5 @@ def word_rows(spec: ExpertSpec, base: LanguageModelFile) -> NDArray[np.float32]:
 
     rows = []
     for slot in spec.slots:
-        if slot.kind == "binary":
-            name = word(slot.words[0])
-            rows += [word(spec.yes) + name / 2, word(spec.no) + name / 2]
-        else:
-            rows += [word(text) for text in slot.words]
+        rows += [*table[list(slot.before)], *(word(text) for text in slot.words), *table[list(slot.after)]]
     return np.stack(rows).astype(np.float32)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from facellava.model.decoder_onnx import DecoderConfig
+from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import ExpertEncoder
 from facellava.model.prompt import answer_ids, question_ids, visual_prefix
 from facellava.runtime.decoder import EmbedTable, OnnxDecoder, Sampler, State, log_softmax
@@ -31,11 +33,21 @@ class Seen:
         state: keys and values of the visual prefix.
         region_attention: float32 (9,), mean FRGCA attention of all patches, frames and heads; sums to 1.
         patch_attention: float32 (7, 7, 9), the same per patch.
+        head: slot name (task or label) -> probabilities of the calibrated head, float32 (n,).
     """
 
     state: State
     region_attention: NDArray[np.float32]
     patch_attention: NDArray[np.float32]
+    head: dict[str, NDArray[np.float32]]
+
+
+class Visual(NamedTuple):
+    """What the vision graph says of a clip: tokens (V, D), FRGCA attention (T, H, N, 9), head probabilities (O,)."""
+
+    tokens: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
 
 
 class OnnxEngine:
@@ -54,7 +66,9 @@ class OnnxEngine:
         self.untrained: dict[str, list[str]] = meta["untrained"]
         self.thresholds: dict[str, float] = meta["thresholds"]
         self.temperature: dict[str, float] = meta["temperature"]
+        self.scored_by: dict[str, str] = meta["scored_by"]
         self.grid: int = meta["grid"]
+        self._slots = ExpertSpec.from_dict(json.loads((folder / "expert.json").read_text(encoding="utf-8"))).offsets()
         self._placeholder: int = meta["placeholder"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._stop = frozenset({self._tokenizer.token_to_id(meta["stop"])})
@@ -70,20 +84,20 @@ class OnnxEngine:
         """Ids of a piece of text, without special tokens added."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
-    def visual_tokens(self, clip: FaceClip) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Visual tokens (V, D) and FRGCA attention (T, H, N, 9) of up to 8 frames of a clip."""
+    def see(self, clip: FaceClip) -> Visual:
+        """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""
         chosen = np.linspace(0, len(clip.frames) - 1, min(MODEL_FRAMES, len(clip.frames))).astype(int)
         maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
         feed = {"maps": maps, "values": values, "landmarks": clip.landmarks[chosen]}
-        tokens, attention = self._vision.run(["tokens", "attention"], feed)
-        return tokens, attention
+        return Visual(*self._vision.run(list(Visual._fields), feed))
 
     def look(self, clip: FaceClip) -> Seen:
         """Read one face; everything asked later continues from here."""
-        return self.look_at(*self.visual_tokens(clip))
+        return self.read(self.see(clip))
 
-    def look_at(self, tokens: NDArray[np.float32], attention: NDArray[np.float32]) -> Seen:
-        """As :meth:`look`, from the output of :meth:`visual_tokens`."""
+    def read(self, visual: Visual) -> Seen:
+        """As :meth:`look`, from the output of :meth:`see`."""
+        tokens, attention, probabilities = visual
         ids = np.array(visual_prefix(self.tokenize, len(tokens), self._placeholder))
         embeds = self._embed[ids]
         embeds[ids == self._placeholder] = tokens
@@ -92,6 +106,7 @@ class OnnxEngine:
             self._decoder.extend(self._decoder.empty(), embeds),
             per_patch.mean(0),
             per_patch.reshape(self.grid, self.grid, -1),
+            {name: probabilities[where] for name, where in self._slots.items()},
         )
 
     def ask(

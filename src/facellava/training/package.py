@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from facellava.training.default_model import ALPHA, CROP_MARGIN, HEADS, PLACEHOL
 from facellava.training.two_stage import BASE, DERIVED, STOP
 
 
-def package(run: Path, data: Path, out: Path, name: str) -> None:
+def package(run: Path, data: Path, out: Path, name: str, by_head: Sequence[str] = ()) -> None:
     """Write ``delta.safetensors`` (float16), ``expert.json`` and ``model.json``."""
     spec = ExpertSpec.from_dict(json.loads((data / "expert.json").read_text(encoding="utf-8")))
     trained = {slot.name for slot in spec.slots}
@@ -41,6 +42,7 @@ def package(run: Path, data: Path, out: Path, name: str) -> None:
         untrained={task.name: [n for n in task.names if n not in trained] for task in multi},
         thresholds={},
         temperature={},
+        scored_by=dict.fromkeys(by_head, "head"),
     )
     (out / "model.json").write_text(json.dumps(card._asdict(), indent=1) + "\n", encoding="utf-8")
 
@@ -51,8 +53,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", default="facellava-135m")
+    parser.add_argument("--scored-by-head", nargs="*", default=[], metavar="TASK")
     args = parser.parse_args()
-    package(args.run, args.data, args.out, args.name)
+    package(args.run, args.data, args.out, args.name, args.scored_by_head)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ HEAD_TOKENS, HEAD_WEIGHT = 8, 2.0
 """The first tokens of an answer carry its label and weigh more."""
 VERDICT_WEIGHT, ITEM_WEIGHT = 3.0, 0.1
 """In a checklist the yes or no is what is learned; the item before it was given."""
-CHECKLIST_ITEMS = 16
+CHECKLIST_ITEMS = 14
 DROP_WORDS = 0.06
 """Share of conversations whose expert tokens carry no words, so that maps and landmarks must serve."""
 
@@ -282,7 +282,7 @@ def run_stage(model: nn.Module, samples: Samples, stage: Stage, encode: Encode, 
                 "s/seq": round(rate, 2),
             }
             print(json.dumps(line), flush=True)
-        if step % 40 == 39 or step + 1 == steps:
+        if step % 20 == 19 or step + 1 == steps:
             save_checkpoint(path, model, optimizer, names, step + 1)
 
 
@@ -323,7 +323,7 @@ def main() -> None:
     for stage in (
         Stage("align", NEW, lr=1.5e-3, sequences=args.align, batch=4),
         Stage("finetune", (*NEW, "language_model"), lr=5e-4, sequences=args.finetune, batch=4),
-        Stage("closed", (*NEW, "language_model"), lr=5e-4, sequences=args.closed, batch=4, checklists=True),
+        Stage("closed", (*NEW, "language_model"), lr=6e-4, sequences=args.closed, batch=2, checklists=True),
     ):
         run_stage(model, samples, stage, encode, pad, args.out)
     save_file(_state(model), args.out / "delta.safetensors")
