@@ -88,7 +88,11 @@ class OnnxEngine:
         """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""
         chosen = np.linspace(0, len(clip.frames) - 1, min(MODEL_FRAMES, len(clip.frames))).astype(int)
         maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
-        feed = {"maps": maps, "values": values, "landmarks": clip.landmarks[chosen]}
+        return self.fuse(maps, values, clip.landmarks[chosen])
+
+    def fuse(self, maps: NDArray[np.float32], values: NDArray[np.float32], landmarks: NDArray[np.float32]) -> Visual:
+        """The vision graph alone: maps (T, N, C) and values (T, E) of the experts, landmarks (T, 68, 2)."""
+        feed = {"maps": maps, "values": values, "landmarks": landmarks}
         return Visual(*self._vision.run(list(Visual._fields), feed))
 
     def look(self, clip: FaceClip) -> Seen:
