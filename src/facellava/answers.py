@@ -98,16 +98,24 @@ def _multi(engine: OnnxEngine, seen: Seen, task: Task, media: str, speak: Callab
     present = tuple(n for n in names if probabilities[n] >= engine.thresholds.get(n, 0.5))
     shown = tuple(n for n in present if task.label(n).default)
     question = fill_media(task.questions[0], media)
-    text = speak(engine, seen, task, question, shown)
     if task.name == "action_units":
+        text = speak(engine, seen, task, question, shown)
         return ActionUnitsResult(active=present, probabilities=probabilities, text=text)
+    # A list of attributes explains itself; the model's own words come with the movements and the expression.
+    text = _head_only(engine, seen, task, question, shown)
     missing = tuple(n for n in task.default_names if n in untrained)
     return AttributesResult(present=present, probabilities=probabilities, untrained=missing, text=text)
 
 
 def _explain(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
+    """The head and one sentence of explanation: what follows is mostly padding, and costs as much again."""
     pieces = engine.ask(seen, question, head=task.head(value), max_new_tokens=EXPLANATION_TOKENS)
-    return "".join(pieces).strip()
+    head, own = next(pieces), ""
+    for piece in pieces:
+        own += piece
+        if own.rstrip().endswith(".") and own.strip(" ."):
+            break
+    return (head + own).strip()
 
 
 def _head_only(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:

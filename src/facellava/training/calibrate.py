@@ -1,8 +1,9 @@
 """Decision thresholds of the multi-label tasks: ``python -m facellava.training.calibrate DATA MODEL_FOLDER``.
 
 A language model answers yes less readily than the labels occur. Labels of a sample of *training* faces are scored
-under the packaged model, and for each task the one threshold with the best mean balanced accuracy over its labels is
-written into ``model.json``. One number a task, so that rare labels cannot overfit.
+under the packaged model, and for each task the one threshold with the best mean F1 (action units, as their benchmark
+counts) or balanced accuracy (attributes) over its labels is written into ``model.json``. One number a task, so that
+rare labels cannot overfit.
 """
 
 from __future__ import annotations
@@ -23,15 +24,21 @@ Scores = dict[str, list[tuple[bool, float]]]
 """Label -> (present, probability) of every face for which it is known."""
 
 
-def best_threshold(scores: Scores, grid: NDArray[np.float64] = GRID) -> float:
-    """The threshold with the highest mean balanced accuracy over labels that have five of each kind."""
+def best_threshold(scores: Scores, *, f1: bool = False, grid: NDArray[np.float64] = GRID) -> float:
+    """The threshold with the highest mean over labels that have five of each kind.
+
+    Args:
+        f1: of the F1 score; else of balanced accuracy.
+    """
     curves = []
     for pairs in scores.values():
         truth, p = np.array([t for t, _ in pairs]), np.array([q for _, q in pairs])
         if min(truth.sum(), (~truth).sum()) < 5:
             continue
         above = p[None] >= grid[:, None]
-        curves.append((above[:, truth].mean(1) + 1 - above[:, ~truth].mean(1)) / 2)
+        hit, wrong = above[:, truth].sum(1), (above != truth).sum(1)
+        balanced = (above[:, truth].mean(1) + 1 - above[:, ~truth].mean(1)) / 2
+        curves.append(2 * hit / (2 * hit + wrong) if f1 else balanced)
     assert curves, "no label has five faces with it and five without it"
     return float(grid[np.mean(curves, 0).argmax()])
 
@@ -71,7 +78,7 @@ def main() -> None:
     path = args.model / "model.json"
     card = json.loads(path.read_text(encoding="utf-8"))
     for name, by_label in scores.items():
-        threshold = round(best_threshold(by_label), 3)
+        threshold = round(best_threshold(by_label, f1="f1" in tasks.get(name).metric), 3)
         print(f"{name}: {threshold}")
         card["thresholds"] |= {n: threshold for n in tasks.get(name).names if n not in card["untrained"][name]}
     path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
