@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -108,6 +109,10 @@ def _one(path: Path, place: Path | None, request: _Request) -> None:
     result = request.load().analyze(
         path, tasks=request.tasks, policy=request.policy, mode=request.mode, explain=not request.brief
     )
+    for face in result.faces:
+        if len(face.spans) > 1:
+            times = ", ".join(f"{end:.1f}-{start:.1f} s" for (_, end), (start, _) in pairwise(face.spans))
+            print(f"facellava: note: {path}: face {face.id} is not seen at {times}", file=sys.stderr)
     if place is not None:
         _write_overlay(result, place, blur=request.blur)
     _print(result, as_json=request.as_json)
