@@ -17,7 +17,7 @@ from facellava.types import FaceClip
 
 torch = pytest.importorskip("torch")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PROMPTS = 50
 
 
