@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -143,7 +143,7 @@ class Analyzer:
         from facellava.answers import abstain, answer_task, reason_to_abstain
 
         nearest = int(np.abs(clip.times - media.times[shown]).argmin())
-        common = {
+        common: dict[str, Any] = {
             "id": clip.face_id,
             "box": tuple(float(v) for v in clip.boxes[nearest]),
             "quality": clip.quality,
@@ -152,9 +152,9 @@ class Analyzer:
         }
         reason = reason_to_abstain(clip)
         if reason is not None:
-            return FaceResult(**common, **{name: abstain(name, reason) for name in wanted})
+            return FaceResult(**common, **dict[str, Any]((name, abstain(name, reason)) for name in wanted))
         seen = self.engine.look(clip)
-        results = {
+        results: dict[str, Any] = {
             name: answer_task(self.engine, seen, task_registry.get(name), media.kind, explain=explain)
             for name in wanted
         }

@@ -68,7 +68,9 @@ def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, expla
     question = task.closed_question(media)
     if task.kind == "number":
         by_head = engine.scored_by.get(task.name) == "head"
-        years, low, high = _years(seen.head[task.name] if by_head else engine.score_years(seen, question))
+        years, low, high = _years(
+            seen.head[task.name].astype(np.float64) if by_head else engine.score_years(seen, question)
+        )
         return AgeResult(years=years, range=(low, high), text=speak(engine, seen, task, question, years))
     if task.kind == "single":
         names = list(task.names)

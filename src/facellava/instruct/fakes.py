@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 Kind = Literal["self_blend", "swap", "warp"]
 KINDS: tuple[Kind, ...] = ("self_blend", "swap", "warp")
 SIZE = 256
-Image = NDArray[np.uint8]
+Image = np.ndarray
+"""uint8 (256, 256, 3) RGB; OpenCV types what it returns no closer."""
 Points = NDArray[np.float32]
 
 
@@ -105,4 +106,6 @@ def recompress(image: Image, rng: np.random.Generator) -> Image:
         image = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     quality = int(rng.integers(60, 98))
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].copy()
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None, "OpenCV reads what it wrote"
+    return decoded[..., ::-1].copy()

@@ -104,7 +104,7 @@ def read_renders(root: Path) -> Iterator[OpenFace]:
             split=row["split"],
             subject=f"render-{row['identity_seed']}",
             box=None,
-            expression=_RENDER_EXPRESSIONS.get(expression, expression),
+            expression=_RENDER_EXPRESSIONS.get(expression, expression) if expression else None,
             action_units=units,
             attributes={},
             age=None,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -90,7 +90,7 @@ class _Graph:
         self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def node(self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: object) -> str:
+    def node(self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, outputs, domain=domain, **attributes))
         return outputs[0]
 
@@ -199,7 +199,7 @@ def build_decoder(
 
 
 def _finish(graph: _Graph, config: DecoderConfig) -> onnx.ModelProto:
-    def value(name: str, kind: int, shape: list[object]) -> onnx.ValueInfoProto:
+    def value(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, shape)
 
     kv, d = config.num_key_value_heads, config.head_dim

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -64,7 +64,7 @@ class ExpertFeatures(NamedTuple):
 class _Chip:
     """A levelled square cut out of the crop: pixels and the affine map from crop pixels to unit chip coordinates."""
 
-    image: NDArray[np.uint8]
+    image: np.ndarray
     to_unit: NDArray[np.float32]
 
 
@@ -85,7 +85,7 @@ def _chip(crop: NDArray[np.uint8], points: NDArray[np.float32], size: int, paddi
     reference = (_CHIP_POINTS + padding) / (1 + 2 * padding)
     to_unit = similarity(points[list(_CHIP_LANDMARKS)], reference)
     zoom = np.float32(size) * to_unit
-    shrink = np.linalg.norm(zoom[:, 0])
+    shrink = float(np.linalg.norm(zoom[:, 0]))
     # Area-like filtering: warpAffine does not antialias, so blur first when the chip is much smaller than the crop.
     source = cv2.GaussianBlur(crop, (0, 0), 0.4 / shrink) if shrink < 0.6 else crop
     image = cv2.warpAffine(source, zoom, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -94,7 +94,7 @@ def _chip(crop: NDArray[np.uint8], points: NDArray[np.float32], size: int, paddi
 
 def _patch_centres() -> NDArray[np.float32]:
     axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
-    return np.stack(np.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2)
+    return np.stack(np.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2).astype(np.float32)
 
 
 def _resample(features: NDArray[np.float32], to_unit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -187,12 +187,12 @@ class ExpertEncoder:
         return maps.astype(np.float32), np.concatenate(values).astype(np.float32)
 
     def _run_facex(self, chip: _Chip) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        output, inside = self._facex(chip.image[None].astype(np.float32) / 255, _FACEX_MAP)
+        output, inside = self._facex(chip.image[None].astype(np.float32) / np.float32(255), _FACEX_MAP)
         return output[0], _resample(inside[0] / 4.0, chip.to_unit)
 
     def _run_fer(self, chip: _Chip) -> NDArray[np.float32]:
         grey = cv2.cvtColor(chip.image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        output, _ = self._fer((grey / 127.5 - 1.0)[None, ..., None])
+        output, _ = self._fer((grey / np.float32(127.5) - 1)[None, ..., None].astype(np.float32))
         order = [FER_LABELS.index(label) for label in FACEX_LABELS]
         return output[0][order]
 
@@ -246,7 +246,7 @@ class _LiteRTNetwork:
         return output, self._net.get_tensor(index)
 
 
-def _onnx_session(path: Path, threads: int, extra_output: str = ""):
+def _onnx_session(path: Path, threads: int, extra_output: str = "") -> Any:
     import onnx
     import onnxruntime as ort
 

@@ -9,6 +9,7 @@ the same weights that the torch modules load. Inputs: ``maps`` float32 (T, N, C)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
-    def const(self, array: NDArray[np.generic] | Sequence[int] | float) -> str:
+    def const(self, array: NDArray[np.generic] | np.generic | Sequence[int] | float) -> str:
         name = f"c{len(self.initializers)}"
         value = np.asarray(array)
         if value.dtype == np.float64:
@@ -38,7 +39,7 @@ class _Graph:
         self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         out = f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [out], domain=domain, **attributes))
         return out
@@ -177,7 +178,7 @@ def build_vision(weights: Weights, spec: ExpertSpec, *, dim: int, heads: int, gr
     for source, name in ((tokens, "tokens"), (attention, "attention"), (g.reshape(p, -1), "probabilities")):
         g.nodes.append(helper.make_node("Identity", [source], [name]))
 
-    def value(name: str, shape: list[object]) -> onnx.ValueInfoProto:
+    def value(name: str, shape: list[Any]) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     map_width, n_values = len(weights["tower.map_mean"]), len(weights["tower.value_mean"])

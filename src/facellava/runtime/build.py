@@ -78,7 +78,7 @@ def merge_lora(
             continue
         name = key.removeprefix("language_model.").split(".lora_A.")[0] + ".weight"
         b = delta[key.replace(".lora_A.", ".lora_B.")]
-        merged[name] = base[name] + np.float32(scale) * (b @ a)
+        merged[name] = (base[name] + np.float32(scale) * (b @ a)).astype(np.float32)
     return merged
 
 

@@ -71,7 +71,9 @@ class OnnxEngine:
         self._slots = ExpertSpec.from_dict(json.loads((folder / "expert.json").read_text(encoding="utf-8"))).offsets()
         self._placeholder: int = meta["placeholder"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._stop = frozenset({self._tokenizer.token_to_id(meta["stop"])})
+        stop = self._tokenizer.token_to_id(meta["stop"])
+        assert stop is not None, "the tokenizer lacks the model's stop token"
+        self._stop = frozenset({stop})
         tables = load_file(folder / "embeddings.safetensors")
         self._embed = EmbedTable(tables["codes"], tables["scales"])
         self._decoder = OnnxDecoder(folder / "decoder.onnx", DecoderConfig(**meta["decoder"]), threads=threads)
@@ -93,7 +95,8 @@ class OnnxEngine:
     def fuse(self, maps: NDArray[np.float32], values: NDArray[np.float32], landmarks: NDArray[np.float32]) -> Visual:
         """The vision graph alone: maps (T, N, C) and values (T, E) of the experts, landmarks (T, 68, 2)."""
         feed = {"maps": maps, "values": values, "landmarks": landmarks}
-        return Visual(*self._vision.run(list(Visual._fields), feed))
+        tokens, attention, probabilities = (np.asarray(v) for v in self._vision.run(list(Visual._fields), feed))
+        return Visual(tokens, attention, probabilities)
 
     def look(self, clip: FaceClip) -> Seen:
         """Read one face; everything asked later continues from here."""
@@ -103,7 +106,7 @@ class OnnxEngine:
         """As :meth:`look`, from the output of :meth:`see`."""
         tokens, attention, probabilities = visual
         ids = np.array(visual_prefix(self.tokenize, len(tokens), self._placeholder))
-        embeds = self._embed[ids]
+        embeds = self._embed[ids.tolist()]
         embeds[ids == self._placeholder] = tokens
         per_patch = attention.mean((0, 1))
         return Seen(

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from facellava.model import experts
-from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig
+from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig, Kind
 from facellava.model.decoder_onnx import DecoderConfig
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.gguf_weights import LanguageModelFile, read_gguf
@@ -45,7 +45,7 @@ def text_config(sizes: DecoderConfig) -> LlamaConfig:
 
 
 def expert_config(
-    spec: ExpertSpec, sizes: DecoderConfig, *, fusion: str, heads: int, placeholder: int, margin: float
+    spec: ExpertSpec, sizes: DecoderConfig, *, fusion: Kind, heads: int, placeholder: int, margin: float
 ) -> FaceLlavaConfig:
     """Configuration of a model that looks through the face experts."""
     vision = ExpertVisionConfig(

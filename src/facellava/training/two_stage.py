@@ -25,7 +25,9 @@ from torch import Tensor, nn
 
 from facellava import weights
 from facellava.model.expert_spec import ExpertSpec
+from facellava.model.expert_tower import ExpertVisionTower
 from facellava.model.gguf_weights import read_gguf
+from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.prompt import IGNORED, Rendered, render
 from facellava.tasks import all_tasks
 from facellava.training.default_model import build_default, tokenize_with
@@ -151,7 +153,15 @@ def batches(
             yield collate(groups[g], pad.id, pad.verdicts)
 
 
-def answer_loss(model: nn.Module, samples: Samples, batch: Batch, folds: int, drop: Tensor) -> Tensor:
+def expert_tower(model: FaceLlavaForConditionalGeneration) -> ExpertVisionTower:
+    """The model's vision tower, which the default builds from experts."""
+    assert isinstance(model.vision_tower, ExpertVisionTower)
+    return model.vision_tower
+
+
+def answer_loss(
+    model: FaceLlavaForConditionalGeneration, samples: Samples, batch: Batch, folds: int, drop: Tensor
+) -> Tensor:
     """Mean weighted cross-entropy over answer tokens; logits are computed at those positions only.
 
     Args:
@@ -168,12 +178,12 @@ def answer_loss(model: nn.Module, samples: Samples, batch: Batch, folds: int, dr
     ).tokens
     embeds = model.embed(batch.ids, visual)
     mask = torch.arange(batch.ids.shape[1])[None] <= (batch.labels != IGNORED).float().cumsum(1).argmax(1)[:, None]
-    hidden = model.language_model.model(
+    hidden = model.language_model.get_submodule("model")(
         inputs_embeds=embeds, attention_mask=mask.long(), use_cache=False
     ).last_hidden_state
     targets = batch.labels[:, 1:]
     wanted = targets != IGNORED
-    logits = model.language_model.lm_head(hidden[:, :-1][wanted])
+    logits = model.get_output_embeddings()(hidden[:, :-1][wanted])
     each = nn.functional.cross_entropy(logits, targets[wanted], reduction="none")
     scale = batch.label_weights[:, 1:][wanted]
     return (each * scale).sum() / scale.sum()
@@ -243,7 +253,9 @@ def _checkpoint_step(path: Path) -> int:
         return int(file.metadata()["step"])
 
 
-def run_stage(model: nn.Module, samples: Samples, stage: Stage, encode: Encode, pad: Pad, out: Path) -> None:
+def run_stage(
+    model: FaceLlavaForConditionalGeneration, samples: Samples, stage: Stage, encode: Encode, pad: Pad, out: Path
+) -> None:
     """Train one stage with checkpoints; a finished stage is skipped."""
     parameters = trainable(model, stage)
     print(f"stage {stage.name}: {sum(p.numel() for p in parameters.values()):,} trainable parameters", flush=True)
@@ -257,7 +269,7 @@ def run_stage(model: nn.Module, samples: Samples, stage: Stage, encode: Encode, 
     if done >= steps:
         return
     order = sample_order(samples, steps * stage.batch, seed=len(stage.name))
-    folds = len(model.vision_tower.heads)
+    folds = len(expert_tower(model).heads)
     model.train()
     smooth, start = None, time.time()
     for step, batch in enumerate(batches(samples, order, stage, encode, pad)):
@@ -308,9 +320,9 @@ def main() -> None:
         own = {k: v for k, v in load_file(head_path).items() if not k.startswith("words.")}
         model.vision_tower.load_state_dict(own, strict=False)
     else:
-        fit_tower(model.vision_tower, samples)
+        fit_tower(expert_tower(model), samples)
         save_file({k: v.contiguous() for k, v in model.vision_tower.state_dict().items()}, head_path)
-    print(json.dumps(head_report(model.vision_tower, samples, samples.indices("test"))), flush=True)
+    print(json.dumps(head_report(expert_tower(model), samples, samples.indices("test"))), flush=True)
 
     tokenize = tokenize_with(base.tokenizer)
     n_visual, placeholder = model.num_visual_tokens(1), model.config.image_token_id
@@ -319,7 +331,9 @@ def main() -> None:
         return render(tokenize, [(q, a) for q, a in turns], n_visual, placeholder)
 
     yes_no = {tokenize(word)[0] for word in (spec.yes, spec.no)}
-    pad = Pad(base.tokenizer.token_to_id(STOP), frozenset(yes_no))
+    stop = base.tokenizer.token_to_id(STOP)
+    assert stop is not None, f"the base's tokenizer lacks {STOP}"
+    pad = Pad(stop, frozenset(yes_no))
     for stage in (
         Stage("align", NEW, lr=1.5e-3, sequences=args.align, batch=4),
         Stage("finetune", (*NEW, "language_model"), lr=5e-4, sequences=args.finetune, batch=4),
