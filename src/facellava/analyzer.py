@@ -82,7 +82,7 @@ class Analyzer:
             tasks: names out of ``facellava.tasks.all_tasks()``; all of them by default.
             policy: ``all`` tracks every face; ``paper`` refuses clips that appendix E.1 drops.
             mode: ``movements`` reports action units only and makes no claim about expression.
-            explain: False states the labels without the model's own words: about three times faster.
+            explain: False states the labels without the model's own words: about a quarter faster.
 
         Raises:
             FacellavaError: nothing could be analysed; see ``facellava.errors``.
@@ -179,7 +179,7 @@ def load(
     progress: bool | Progress = True,
     offline: bool | None = None,
 ) -> Analyzer:
-    """The default model, ready to use; pulls and builds what is missing on first use (about 100 MB).
+    """The default model, ready to use; pulls and builds what is missing on first use (about 120 MB).
 
     Args:
         model: folder of a trained model; the shipped default when None.

@@ -62,19 +62,20 @@ def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, expla
     """Score the task's labels, state them as the head of the answer, let the model go on from there.
 
     Args:
-        explain: False ends the answer after its head: the same typed result in a third of the time.
+        explain: False ends the answer after its head: the same typed result, sooner.
     """
     speak = _explain if explain else _head_only
     question = task.closed_question(media)
     if task.kind == "number":
-        by_head = engine.scored_by.get(task.name) == "head"
-        years, low, high = _years(
-            seen.head[task.name].astype(np.float64) if by_head else engine.score_years(seen, question)
-        )
+        if engine.scores_by_head(task.name):
+            distribution = seen.head[task.name].astype(np.float64)
+        else:
+            distribution = engine.score_years(seen, question)
+        years, low, high = _years(distribution)
         return AgeResult(years=years, range=(low, high), text=speak(engine, seen, task, question, years))
     if task.kind == "single":
         names = list(task.names)
-        if engine.scored_by.get(task.name) == "head":
+        if engine.scores_by_head(task.name):
             p = seen.head[task.name].astype(np.float64)
         else:
             p = engine.score(seen, question, task.closed.prefix, [task.candidate(n) for n in names])
@@ -89,7 +90,7 @@ def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, expla
 def _multi(engine: OnnxEngine, seen: Seen, task: Task, media: str, speak: Callable[..., str]) -> TaskResult:
     untrained = engine.untrained.get(task.name, [])
     names = [n for n in task.names if n not in untrained]
-    if engine.scored_by.get(task.name) == "head":
+    if engine.scores_by_head(task.name):
         given = np.clip([seen.head[n][0] for n in names], 1e-6, 1 - 1e-6).astype(np.float64)
         odds = np.log(given / (1 - given))
     else:

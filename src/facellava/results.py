@@ -6,6 +6,7 @@ picture does not allow to answer has ``abstained=True``, a ``reason``, and no la
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,7 +41,7 @@ def _rounded(probabilities: dict[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskResult:
+class TaskResult(ABC):
     """What every task's result has.
 
     Attributes:
@@ -53,8 +54,9 @@ class TaskResult:
     abstained: bool = False
     reason: str | None = None
 
+    @abstractmethod
     def _values(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """The fields of the task's own."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``reason`` appears only when abstained."""

@@ -171,6 +171,11 @@ def test_overlay_is_a_changed_picture_of_the_same_size(run, analyzer, picture: P
     assert (before != after).any()
 
 
+def test_brief_asks_for_labels_only(run, analyzer, picture: Path) -> None:
+    assert run("analyze", picture, "--json", "--brief")[0] == 0
+    assert [call["explain"] for call in analyzer.calls] == [False]
+
+
 def test_overlays_of_several_inputs_go_to_a_folder(run, analyzer, mixed: Path, tmp_path: Path) -> None:
     good(mixed / "deep" / "a.png")
     target = tmp_path / "out"

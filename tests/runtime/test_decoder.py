@@ -62,6 +62,8 @@ def test_branches_in_one_pass_equal_separate_passes(decoder: OnnxDecoder, embeds
     for branch, logits in zip(branches, together, strict=True):
         alone, _ = decoder.run(prefix, branch, np.arange(len(branch)))
         np.testing.assert_allclose(logits, alone, atol=1e-5)
+    for logits, last in zip(together, decoder.branch_logits(prefix, branches, last_only=True), strict=True):
+        np.testing.assert_allclose(last, logits[-1:], atol=1e-5)
 
 
 def test_greedy_generation_follows_the_argmax_and_stops(decoder: OnnxDecoder, embeds: np.ndarray) -> None:

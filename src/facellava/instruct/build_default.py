@@ -38,10 +38,9 @@ from facellava.instruct.open_faces import (
 from facellava.model.expert_spec import ExpertSpec, binary, number, single
 from facellava.model.experts import ExpertEncoder
 from facellava.model.gguf_weights import read_gguf
+from facellava.runtime.build import BASE, CROP_MARGIN
 from facellava.types import FaceClip
 
-MARGIN = 0.6
-BASE = "smollm2-135m-instruct"
 HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
 AGES = 100
@@ -123,7 +122,7 @@ def _variants(face: OpenFace, clip: FaceClip, donors: list[FaceClip]) -> Iterato
 
 def build_features(root: Path, out: Path, *, renders: int, threads: int) -> None:
     """Decode, find, crop, landmark and encode every face; ``renders`` limits the rendered ones per split."""
-    front = FaceFrontEnd(weights.resolve, margin=MARGIN, threads=threads)
+    front = FaceFrontEnd(weights.resolve, margin=CROP_MARGIN, threads=threads)
     encoder = ExpertEncoder(weights.resolve, threads=threads)
     by_split: dict[str, list[OpenFace]] = {"train": [], "test": []}
     for face in read_renders(root):

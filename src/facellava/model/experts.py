@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facellava.model.regions import patch_centroids
+
 GRID = 7
 N_PATCHES = GRID * GRID
 CROP = 256
@@ -92,15 +94,10 @@ def _chip(crop: NDArray[np.uint8], points: NDArray[np.float32], size: int, paddi
     return _Chip(image, to_unit)
 
 
-def _patch_centres() -> NDArray[np.float32]:
-    axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
-    return np.stack(np.meshgrid(axis, axis, indexing="xy"), -1).reshape(-1, 2).astype(np.float32)
-
-
 def _resample(features: NDArray[np.float32], to_unit: NDArray[np.float32]) -> NDArray[np.float32]:
     """Read a chip's feature map (h, w, C) at the crop's patch centres: (49, C), zero outside the chip."""
     height, width = features.shape[:2]
-    unit = (_patch_centres() * CROP) @ to_unit[:, :2].T + to_unit[:, 2]
+    unit = (patch_centroids(GRID).astype(np.float32) * CROP) @ to_unit[:, :2].T + to_unit[:, 2]
     x, y = unit[:, 0] * width - 0.5, unit[:, 1] * height - 0.5
     inside = (unit > -0.5 / width).all(1) & (unit < 1 + 0.5 / width).all(1)
     x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)

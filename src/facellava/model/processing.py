@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -21,7 +22,7 @@ from facellava.errors import FileMissing, UsageError
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
 from facellava.model.frames import frame_indices
 from facellava.model.preprocess import pixel_values
-from facellava.model.prompt import CHATML, IGNORED, PromptStyle, Rendered, answer_ids, question_ids, visual_prefix
+from facellava.model.prompt import CHATML, IGNORED, PromptStyle, Rendered, render
 from facellava.types import FaceClip
 
 __all__ = ["FaceEncoder", "FaceLlavaProcessor", "Message"]
@@ -162,19 +163,10 @@ class FaceLlavaProcessor:
             raise UsageError(f"messages alternate user and assistant, user first; got {', '.join(roles) or 'none'}")
         if training != (roles[-1] == "assistant"):
             raise UsageError("training conversations end with an assistant's answer, others with a user's question")
-        placeholder = self.config.image_token_id
-        ids = visual_prefix(self._tokenize, self.config.num_visual_tokens(frames), placeholder, self.style)
-        labels = [IGNORED] * len(ids)
-        for i, message in enumerate(messages):
-            text = _text(message["content"])
-            if message["role"] == "user":
-                turn = question_ids(self._tokenize, text, self.style, first=i == 0)
-                labels += [IGNORED] * len(turn)
-            else:
-                turn = answer_ids(self._tokenize, text, self.style)
-                labels += turn
-            ids += turn
-        return Rendered(ids, labels)
+        texts: list[str | None] = [_text(message["content"]) for message in messages]
+        turns = [(str(q), a) for q, a in zip_longest(texts[::2], texts[1::2])]
+        tokens = self.config.num_visual_tokens(frames)
+        return render(self._tokenize, turns, tokens, self.config.image_token_id, self.style)
 
     def _pad_id(self) -> int:
         """Any id but the placeholder: padded positions are masked, but placeholders are counted."""

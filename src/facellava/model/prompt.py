@@ -57,17 +57,17 @@ def answer_ids(tokenize: Tokenize, answer: str, style: PromptStyle = CHATML) -> 
 
 def render(
     tokenize: Tokenize,
-    turns: Sequence[tuple[str, str]],
+    turns: Sequence[tuple[str, str | None]],
     n_visual: int,
     placeholder: int,
     style: PromptStyle = CHATML,
 ) -> Rendered:
-    """A whole conversation of (question, answer) turns, for training."""
+    """A whole conversation of (question, answer) turns; an answer of None, allowed last, is still to be given."""
     ids = visual_prefix(tokenize, n_visual, placeholder, style)
     labels = [IGNORED] * len(ids)
     for i, (question, answer) in enumerate(turns):
         asked = question_ids(tokenize, question, style, first=i == 0)
-        answered = answer_ids(tokenize, answer, style)
+        answered = [] if answer is None else answer_ids(tokenize, answer, style)
         ids += asked + answered
         labels += [IGNORED] * len(asked) + answered
     return Rendered(ids, labels)

@@ -29,6 +29,10 @@ from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 FORMAT = 2
 """Raised whenever the built files change, so that older ones are rebuilt."""
 
+BASE = "smollm2-135m-instruct"
+CROP_MARGIN = 0.6
+"""The default's language model, and how far its crops reach beyond the detector's box."""
+
 DEFAULT_MODEL = Path(__file__).parent / "default"
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""

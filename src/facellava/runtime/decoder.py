@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from facellava.model.decoder_onnx import DecoderConfig
+from facellava.model.decoder_onnx import DecoderConfig, dequantize_blocks
 
 BLOCKED = np.float32(-1e9)
 """Added to attention scores between branches that must not see each other."""
@@ -96,11 +96,16 @@ class OnnxDecoder:
             yield token
             state = self.extend(state, embed_table[[token]])
 
-    def branch_logits(self, state: State, branches: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def branch_logits(
+        self, state: State, branches: Sequence[NDArray[np.float32]], *, last_only: bool = False
+    ) -> list[NDArray[np.float32]]:
         """Logits (S_i, V) at every token of several continuations (S_i, D) of one prefix, in a single pass.
 
         The branches are packed one after another and hidden from each other by the bias, with rotary positions that
         all start where the prefix ends: the same numbers as one pass a branch, at the cost of one.
+
+        Args:
+            last_only: logits (1, V) after each branch only; the vocabulary's projection is the dearest part of a pass.
         """
         sizes = [len(b) for b in branches]
         starts = np.cumsum([0, *sizes])
@@ -111,7 +116,10 @@ class OnnxDecoder:
             own = slice(state.length + start, state.length + start + size)
             bias[:, :, start : start + size, own] = 0
         positions = np.concatenate([state.length + np.arange(size) for size in sizes])
-        logits, _ = self.run(state, np.concatenate(branches), np.arange(total), positions, bias)
+        wanted = starts[1:] - 1 if last_only else np.arange(total)
+        logits, _ = self.run(state, np.concatenate(branches), wanted, positions, bias)
+        if last_only:
+            return list(logits[:, None])
         return [logits[start : start + size] for start, size in zip(starts, sizes, strict=False)]
 
 
@@ -119,7 +127,7 @@ class EmbedTable:
     """Input embeddings kept as 8-bit blocks (the base model's own Q8_0) and dequantised row by row.
 
     Args:
-        codes: uint8 (V, D / 32, 32), usually memory-mapped.
+        codes: uint8 (V, D / 32, 32).
         scales: float32 (V, D / 32).
     """
 
@@ -127,8 +135,6 @@ class EmbedTable:
         self._codes, self._scales = codes, scales
 
     def __getitem__(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        from facellava.model.decoder_onnx import dequantize_blocks
-
         rows = np.asarray(ids, np.int64)
         return dequantize_blocks(np.asarray(self._codes[rows]), np.asarray(self._scales[rows]))
 

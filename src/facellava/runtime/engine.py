@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from facellava.model.decoder_onnx import DecoderConfig
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import ExpertEncoder
+from facellava.model.frames import frame_indices
 from facellava.model.prompt import answer_ids, question_ids, visual_prefix
 from facellava.runtime.decoder import EmbedTable, OnnxDecoder, Sampler, State, log_softmax
 from facellava.types import FaceClip
@@ -82,13 +83,17 @@ class OnnxEngine:
         self._vision = ort.InferenceSession(str(folder / "vision.onnx"), options, providers=["CPUExecutionProvider"])
         self._encoder = ExpertEncoder(resolve, threads=threads)
 
+    def scores_by_head(self, task: str) -> bool:
+        """Whether a task's labels are read off the calibrated head instead of being scored under the language model."""
+        return self.scored_by.get(task) == "head"
+
     def tokenize(self, text: str) -> list[int]:
         """Ids of a piece of text, without special tokens added."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def see(self, clip: FaceClip) -> Visual:
         """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""
-        chosen = np.linspace(0, len(clip.frames) - 1, min(MODEL_FRAMES, len(clip.frames))).astype(int)
+        chosen = frame_indices(len(clip.frames), min(MODEL_FRAMES, len(clip.frames)))
         maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
         return self.fuse(maps, values, clip.landmarks[chosen])
 
@@ -174,7 +179,7 @@ class OnnxEngine:
         state = self._asked(seen, question)
         branches = [self._embed[self.tokenize(item)] for item in items]
         (yes_id, *_), (no_id, *_) = self.tokenize(yes), self.tokenize(no)
-        logits = [branch[-1] for branch in self._decoder.branch_logits(state, branches)]
+        logits = [branch[-1] for branch in self._decoder.branch_logits(state, branches, last_only=True)]
         return np.array([float(row[yes_id]) - float(row[no_id]) for row in logits])
 
     def score_years(self, seen: Seen, question: str) -> NDArray[np.float64]:

@@ -12,12 +12,11 @@ from facellava.model.config import Kind
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.gguf_weights import LanguageModelFile
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
-from facellava.runtime.build import word_rows
+from facellava.runtime.build import CROP_MARGIN, word_rows
 from facellava.runtime.torch_model import expert_config, load_base
 
 RANK, ALPHA = 16, 32
 HEADS = 8
-CROP_MARGIN = 0.6
 PLACEHOLDER = 0
 """``<|endoftext|>``: never part of a conversation, so it can stand for visual tokens."""
 

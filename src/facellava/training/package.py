@@ -16,9 +16,9 @@ from safetensors.numpy import load_file, save_file
 from facellava import tasks
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import GRID
-from facellava.runtime.build import ModelCard
-from facellava.training.default_model import ALPHA, CROP_MARGIN, HEADS, PLACEHOLDER, RANK
-from facellava.training.two_stage import BASE, DERIVED, STOP
+from facellava.runtime.build import BASE, CROP_MARGIN, ModelCard
+from facellava.training.default_model import ALPHA, HEADS, PLACEHOLDER, RANK
+from facellava.training.two_stage import DERIVED, STOP
 
 
 def package(run: Path, data: Path, out: Path, name: str, by_head: Sequence[str] = ()) -> None:

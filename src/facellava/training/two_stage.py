@@ -1,6 +1,6 @@
 """Two-stage training of the small default on exported samples: ``python -m facellava.training.two_stage``.
 
-Stage 0 (seconds) fits the calibrated expert head. Stage 1 aligns FRLP and FRGCA with the language model, as section
+Stage 0 (minutes) fits the calibrated expert head. Stage 1 aligns FRLP and FRGCA with the language model, as section
 4.3 does; the projector and the word-space slots join it, because unlike Video-LLaVA's this projector starts from
 nothing. Stage 2 also trains the language model, through LoRA, so that the shipped difference stays small.
 Checkpoints are safetensors, written atomically; the same command resumes from the last one.
@@ -29,6 +29,7 @@ from facellava.model.expert_tower import ExpertVisionTower
 from facellava.model.gguf_weights import read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.prompt import IGNORED, Rendered, render
+from facellava.runtime.build import BASE
 from facellava.tasks import all_tasks
 from facellava.training.default_model import build_default, tokenize_with
 from facellava.training.head import fit_tower, head_report
@@ -38,7 +39,6 @@ from facellava.training.stage import Stage
 Encode = Callable[[list[list[str]]], Rendered]
 """Turns [question, answer] to ids and labels."""
 
-BASE = "smollm2-135m-instruct"
 STOP = "<|im_end|>"
 DERIVED = "vision_tower.words.words"
 """Rows of the language model's own embedding: recomputed, never stored."""
