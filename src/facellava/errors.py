@@ -6,6 +6,9 @@ The table in ``docs/exit-codes.md`` is held equal to this module by a test.
 from __future__ import annotations
 
 __all__ = [
+    "BudgetExceeded",
+    "BuildLocked",
+    "ConsentNeeded",
     "DamagedMedia",
     "EmptyFile",
     "FaceLeavesFrame",
@@ -13,12 +16,15 @@ __all__ = [
     "FileMissing",
     "HashMismatch",
     "LandmarksFailed",
+    "LabelUnknown",
     "LicenseNotAccepted",
     "MediaTooLarge",
     "MissingExtra",
     "NoFace",
     "NoSpace",
+    "ProviderFailed",
     "SeveralFaces",
+    "SourceLayout",
     "UnsupportedMedia",
     "UsageError",
     "WeightsUnavailable",
@@ -131,3 +137,39 @@ class MissingExtra(FacellavaError):
 
     def __init__(self, extra: str, needed_for: str) -> None:
         super().__init__(f"{needed_for} needs the extra '{extra}': pip install 'facellava[{extra}]'")
+
+
+class SourceLayout(FacellavaError):
+    """A dataset's folder lacks a file that its official layout has, or a file of it has another form."""
+
+    code, exit_code = "source_layout", 30
+
+
+class LabelUnknown(FacellavaError):
+    """A dataset's annotation holds a label that its documentation does not name."""
+
+    code, exit_code = "label_unknown", 31
+
+
+class BudgetExceeded(FacellavaError):
+    """The next call would go over the cap on tokens or money; what was paid for is kept."""
+
+    code, exit_code = "budget_exceeded", 32
+
+
+class ProviderFailed(FacellavaError):
+    """A language model service refused, broke off or did not answer, after all retries."""
+
+    code, exit_code = "provider_failed", 33
+
+
+class ConsentNeeded(FacellavaError):
+    """Pictures would leave this machine, and the provider was not named with ``--send-media-to``."""
+
+    code, exit_code = "consent_needed", 34
+
+
+class BuildLocked(FacellavaError):
+    """Another process works on the same build folder."""
+
+    code, exit_code = "build_locked", 35

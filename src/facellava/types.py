@@ -5,7 +5,8 @@ Shapes: T frames, 68 landmarks in iBUG-68 order, 52 blendshapes in MediaPipe's o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -109,3 +110,48 @@ class FaceClip:
         assert self.landmarks.shape == (t, N_LANDMARKS, 2) and self.landmarks.dtype == np.float32
         assert self.blendshapes.shape == (t, N_BLENDSHAPES) and self.blendshapes.dtype == np.float32
         assert self.boxes.shape == (t, 4) and self.times.shape == (t,) and t > 0
+
+
+LabelValue = str | int | tuple[str, ...] | None
+"""A task's label: one name (single), the active names in canonical order (multi), years (number); None is unlabelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled face for one task, as a dataset gives it: what the data construction starts from.
+
+    Attributes:
+        id: unique in a build and stable between runs: ``<source>/<id within the source>``, with ``#<n>`` for the n-th
+            piece of a video and ``@<task>`` where one face is labelled for several tasks.
+        source: name of the reader.
+        split: the official split: ``train``, ``val`` or ``test``.
+        task: name of one of the five tasks.
+        media: absolute path of the picture or video.
+        kind: ``image`` also for a single ``frame`` of a video.
+        label: see ``LabelValue``; multi labels hold the active ones only.
+        known: multi tasks: the labels that the annotation covers, so that the others are unknown and not absent.
+        subject: identity within the source, never in two splits of ours; None where the source states none.
+        window: [start, end) in seconds of the video, None for the whole of it.
+        frame: index of one frame of a video that is treated as a picture.
+        box: x, y, width, height in pixels of the labelled face where the source states it.
+        meta: further facts of the source as plain values: native label, fold, group attributes, manipulation.
+    """
+
+    id: str
+    source: str
+    split: Literal["train", "val", "test"]
+    task: str
+    media: Path
+    kind: MediaKind
+    label: LabelValue
+    known: tuple[str, ...] = ()
+    subject: str | None = None
+    window: tuple[float, float] | None = None
+    frame: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    meta: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert self.id.startswith(f"{self.source}/") and self.media.is_absolute()
+        assert self.frame is None or self.kind == "image"
+        assert not isinstance(self.label, tuple) or set(self.label) <= set(self.known)
