@@ -15,7 +15,7 @@ import facellava
 PACKAGE = Path(facellava.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"errors", "types"},
+    {"errors", "types", "files"},
     {"tasks", "face", "model", "weights", "llm"},
     {"runtime"},
     {"results"},

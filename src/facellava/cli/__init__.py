@@ -19,7 +19,7 @@ from facellava.errors import FacellavaError, UsageError
 __all__ = ["app", "main"]
 
 _VERBS = ("analyze", "ask", "parse", "doctor")
-_GROUPS = ("weights",)
+_GROUPS = ("data", "weights")
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141

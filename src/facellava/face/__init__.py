@@ -14,6 +14,7 @@ from facellava.face.landmarks import Landmarker, LandmarkResult, MeshLandmarker,
 from facellava.face.limits import Limits
 from facellava.face.media import read_media
 from facellava.face.pose import Pose
+from facellava.face.windows import Window, read_windows
 
 __all__ = [
     "BlazeFaceDetector",
@@ -29,6 +30,8 @@ __all__ = [
     "Policy",
     "Pose",
     "PrecomputedLandmarks",
+    "Window",
     "blendshape_names",
     "read_media",
+    "read_windows",
 ]

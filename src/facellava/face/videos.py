@@ -7,6 +7,7 @@ start. The second jumps to the last key frame before each wanted moment and deco
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["read_video"]
+__all__ = ["Track", "opened", "read_video", "stack", "timed", "upright"]
 
 
 def read_video(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames: int) -> Frames:
@@ -55,7 +56,7 @@ def read_video(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames
         raise DamagedMedia(f"{name} is a damaged video ({error.strerror}): get an intact copy") from error
     if not frames:
         raise DamagedMedia(f"no frame of {name} can be decoded: get an intact copy")
-    return Frames(_stack(frames), plan.seconds(shown), plan.rate, plan.duration)
+    return Frames(stack(frames), plan.seconds(shown), plan.rate, plan.duration)
 
 
 def _open(stream: BinaryIO, fmt: str) -> InputContainer:
@@ -63,6 +64,34 @@ def _open(stream: BinaryIO, fmt: str) -> InputContainer:
 
     stream.seek(0)
     return av.open(stream, mode="r", format=fmt, metadata_errors="ignore")
+
+
+class Track(NamedTuple):
+    """A video stream that is read from start to end, and what its header says."""
+
+    stream: VideoStream
+    start: int
+    base: Fraction
+    rate: float
+    duration: float
+
+    def seconds(self, time: int) -> float:
+        """Seconds from the first frame."""
+        return float((time - self.start) * self.base)
+
+
+@contextmanager
+def opened(stream: BinaryIO, fmt: str, name: str, limits: Limits) -> Iterator[tuple[InputContainer, Track]]:
+    """A video at its start, after the checks of ``read_video``; raises what that raises."""
+    if lacking := missing_bytes(stream, fmt):
+        raise DamagedMedia(f"{name} is cut off ({lacking:,} bytes are missing): get an intact copy")
+    with _open(stream, fmt) as container:
+        plan = _plan(container, name, limits, 1)
+    with _open(stream, fmt) as container:
+        video = container.streams.video[0]
+        video.thread_type = "AUTO"
+        base = video.time_base or Fraction(1, 1000)
+        yield container, Track(video, plan.start, base, plan.rate, plan.duration)
 
 
 class _Plan(NamedTuple):
@@ -132,23 +161,24 @@ def _collect(container: InputContainer, plan: _Plan, *, jump: bool) -> tuple[lis
     stream.thread_type = "AUTO"
     frames: list[NDArray[np.uint8]] = []
     shown: list[int] = []
-    decoder = _timed(container, stream)
+    decoder = timed(container, stream)
     position = plan.start
     for time in plan.wanted.tolist():
         start = _key_before(plan.keys, time)
         if jump and start is not None and start > position:
             container.seek(start, stream=stream)
-            decoder = _timed(container, stream)
+            decoder = timed(container, stream)
         for position, frame in decoder:
             # Some packets (VP8's hidden frames) show nothing: the next frame stands in.
             if position >= time:
-                frames.append(_upright(frame, stream))
+                frames.append(upright(frame, stream))
                 shown.append(position)
                 break
     return frames, shown
 
 
-def _timed(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
+def timed(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, VideoFrame]]:
+    """(presentation time in units of the time base, frame) from here to the end."""
     for frame in container.decode(stream):
         time = frame.pts if frame.pts is not None else frame.dts
         if time is not None:
@@ -160,7 +190,7 @@ def _key_before(keys: NDArray[np.int64], time: int) -> int | None:
     return int(keys[at]) if at >= 0 else None
 
 
-def _upright(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
+def upright(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
     """RGB pixels, square and turned as the display matrix says (it gives the counter-clockwise angle)."""
     aspect = stream.sample_aspect_ratio
     width = frame.width
@@ -170,7 +200,7 @@ def _upright(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
 
 
-def _stack(frames: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def stack(frames: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """One array. Frames that change size within a stream are brought to the first one's."""
     import cv2
 

@@ -30,6 +30,7 @@ __all__ = [
     "Turn",
     "checklist",
     "conversation",
+    "description_parts",
     "measures_from_blendshapes",
     "task_turn",
 ]
@@ -73,8 +74,12 @@ def task_turn(evidence: FaceEvidence, name: str, rng: random.Random, *, media: s
     task = tasks.get(name)
     closed = task.kind != "multi" and rng.random() < CANONICAL_QUESTION
     question = task.closed_question(media) if closed else task.ask(rng, media)
-    head, rest = _ANSWERS[name](evidence, rng)
-    return Turn(name, question, _bounded(head, rest))
+    return Turn(name, question, _bounded(*description_parts(evidence, name, rng)))
+
+
+def description_parts(evidence: FaceEvidence, name: str, rng: random.Random) -> tuple[str, list[str]]:
+    """The fixed head of the task's answer, and the sentences after it. The evidence must be known."""
+    return _ANSWERS[name](evidence, rng)
 
 
 def checklist(evidence: FaceEvidence, name: str, rng: random.Random) -> Turn:

@@ -1,5 +1,22 @@
 """Clients of language model services: annotators, raters, judges and baselines share one protocol."""
 
+from .budget import Budget, Estimate, Prices, estimate
+from .cache import CallCache
 from .chat import Attachment, ChatClient, ChatReply, ChatRequest
+from .connect import Client, ProviderConfig, connect, require_consent
 
-__all__ = ["Attachment", "ChatClient", "ChatReply", "ChatRequest"]
+__all__ = [
+    "Attachment",
+    "Budget",
+    "CallCache",
+    "ChatClient",
+    "ChatReply",
+    "ChatRequest",
+    "Client",
+    "Estimate",
+    "Prices",
+    "ProviderConfig",
+    "connect",
+    "estimate",
+    "require_consent",
+]

@@ -87,6 +87,8 @@ class ChatClient(Protocol):
         """
         ...
 
-    def complete_batch(self, requests: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatReply | FacellavaError]]:
+    def complete_batch(
+        self, requests: Iterable[ChatRequest]
+    ) -> Iterator[tuple[ChatRequest, ChatReply | FacellavaError]]:
         """Ask through the service's batch interface; an answer or an error for every request, in any order."""
         ...

@@ -1,0 +1,115 @@
+"""Reading annotation files with errors that name the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from facellava.errors import LabelUnknown, SourceLayout, UsageError
+
+from .base import SourceInfo
+
+Split = Literal["train", "val", "test"]
+Value = TypeVar("Value")
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".wmv")
+
+
+class Line(NamedTuple):
+    """One row of an annotation file and where it stands."""
+
+    path: Path
+    number: int
+    values: dict[str, str]
+
+    def wrong(self, message: str) -> SourceLayout:
+        """An error about this line."""
+        return SourceLayout(f"{self.path}, line {self.number}: {message}")
+
+
+def check_split(info: SourceInfo, split: str) -> Split:
+    """The split as a type. Raises UsageError with the known ones."""
+    if split not in info.splits:
+        raise UsageError(f"{info.name} has no split {split!r}; it has {', '.join(info.splits)}")
+    assert split in ("train", "val", "test")
+    return split
+
+
+def choice(info: SourceInfo, name: str, value: object, known: Sequence[Any]) -> Any:
+    """An option's value. Raises UsageError when it is none of `known`."""
+    if value not in known:
+        raise UsageError(f"{info.name}: option {name} is {value!r}; known: {', '.join(map(str, known))}")
+    return value
+
+
+def rows(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> Iterator[Line]:
+    """Rows of a table with a header, which must hold `columns`; further columns are kept.
+
+    Raises:
+        SourceLayout: a column is missing, or a row is shorter than the header.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        header = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = header
+        if lacking := [name for name in columns if name not in header]:
+            raise SourceLayout(f"{path}, line 1: expected the columns {', '.join(columns)}; {lacking[0]} is missing")
+        for row in reader:
+            if None in row.values():
+                raise SourceLayout(f"{path}, line {reader.line_num}: expected {len(header)} values")
+            yield Line(path, reader.line_num, {k: str(v).strip() for k, v in row.items() if k is not None})
+
+
+def fields(path: Path, names: Sequence[str], *, delimiter: str | None = None, skip: int = 0) -> Iterator[Line]:
+    """Lines of a text file without a header, each of exactly the named fields; blank lines are left out."""
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if number <= skip or not line.strip():
+            continue
+        values = [value.strip() for value in line.split(delimiter)]
+        if len(values) != len(names):
+            raise SourceLayout(f"{path}, line {number}: expected {' '.join(names)}, found {line.strip()!r}")
+        yield Line(path, number, dict(zip(names, values, strict=True)))
+
+
+def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a file of JSON lines."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise SourceLayout(f"{path}, line {number}: expected a JSON object ({error.msg})") from error
+            if not isinstance(value, dict):
+                raise SourceLayout(f"{path}, line {number}: expected a JSON object, found {type(value).__name__}")
+            yield number, value
+
+
+def mapped(line: Line, name: str, known: Mapping[str, Value]) -> Value:
+    """What a native label stands for. Raises LabelUnknown with the documented ones."""
+    native = line.values[name]
+    if native not in known:
+        raise LabelUnknown(
+            f"{line.path}, line {line.number}: {name} is {native!r}; documented are {', '.join(map(str, known))}"
+        )
+    return known[native]
+
+
+def whole(line: Line, name: str) -> int:
+    """A whole number. Raises SourceLayout for anything else."""
+    text = line.values[name]
+    try:
+        return int(text)
+    except ValueError as error:
+        raise line.wrong(f"{name} is {text!r}, but must be a whole number") from error
+
+
+def find_media(folder: Path, stems: Sequence[str], endings: Sequence[str]) -> Path:
+    """The first file that exists of all stems and endings; otherwise the first candidate, which preprocessing reports."""
+    candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
+    return next((path for path in candidates if path.is_file()), candidates[0])

@@ -1,0 +1,251 @@
+"""Your own pictures and videos: a folder with ``labels.csv`` or ``labels.jsonl``, or with one folder for each class.
+
+A row names a ``file`` below the root and whatever is known about its face: ``expression``, ``action_units``, ``attributes``,
+``age``, ``authenticity``. What is not in it is unknown. Each labelled task of a row becomes a sample of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facellava import tasks
+from facellava.errors import LabelUnknown, SourceLayout, UsageError
+from facellava.tasks.task import Task
+from facellava.types import LabelValue, MediaKind, Sample
+
+from .base import SourceInfo, require
+from .fields import IMAGE_ENDINGS, VIDEO_ENDINGS, Split, check_split, objects, rows
+
+INFO = SourceInfo(
+    name="folder",
+    title="Your own pictures and videos",
+    task="",
+    modality="both",
+    licence="yours to state with the options licence and redistribute",
+    redistribute=False,
+    obtain="It is yours.",
+    citation="",
+    layout="""
+        labels.csv or labels.jsonl with a column 'file' and any of: id, split, subject, box, expression, action_units,
+            known_action_units, attributes, known_attributes, unsure, age, authenticity, description, licence
+        or one folder for each class of the option task: happiness/1.jpg, anger/2.mp4, ...
+    """,
+    splits=("train", "val", "test"),
+    options={
+        "file": "name of the table below the root; labels.csv or labels.jsonl by default",
+        "task": "without a table: the task whose classes the folders are named after",
+        "columns": "table of our field -> your column, e.g. { age = 'age_estimate' }; '' leaves a field out",
+        "values": "table of your label -> ours, e.g. { happy = 'happiness' }",
+        "ignore": "labels that mean unknown, e.g. ['unclear']",
+        "known": "table of task -> labels that your annotation covers, where rows do not say; default: all of the task",
+        "where": "table of your column -> value: other rows are left out",
+        "active_from": "action_units given as strengths: active from here on",
+        "inactive_to": "... and inactive up to here; unknown between",
+        "licence": "in a few words, goes into every row",
+        "redistribute": "true: pixels may go into the dataset and its exports",
+    },
+    in_paper=False,
+)
+
+FIELDS = ("expression", "action_units", "attributes", "age", "authenticity")
+TASK_OF = {"authenticity": "deepfake"}
+
+
+@dataclass(frozen=True)
+class _Options:
+    file: str = ""
+    task: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
+    ignore: Sequence[str] = ()
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    where: Mapping[str, Any] = field(default_factory=dict)
+    active_from: float = 0.5
+    inactive_to: float = 0.5
+    licence: str = ""
+    redistribute: bool = False
+
+
+def read(root: Path, split: str, **options: Any) -> Iterator[Sample]:
+    """The samples of one split; rows without a split are ``train``. See ``Source.read``."""
+    wanted = check_split(INFO, split)
+    if unknown := options.keys() - INFO.options.keys():
+        raise UsageError(f"folder has no option {min(unknown)!r}; it has {', '.join(INFO.options)}")
+    given = _Options(**options)
+    if given.task:
+        if wanted == "train":
+            yield from _by_class(root, tasks.get(given.task), given)
+        return
+    path = require(INFO, root, *([given.file] if given.file else ["labels.csv", "labels.jsonl"]))
+    for number, row in _table(path, given):
+        yield from _Row(root, path, number, row, given).samples(wanted)
+
+
+def _table(path: Path, given: _Options) -> Iterator[tuple[int, dict[str, Any]]]:
+    found: Iterator[tuple[int, dict[str, Any]]]
+    if path.suffix == ".jsonl":
+        found = objects(path)
+    else:
+        found = ((line.number, dict(line.values)) for line in rows(path, [given.columns.get("file", "file")]))
+    for number, row in found:
+        if all(row.get(column) == value for column, value in given.where.items()):
+            yield number, row
+
+
+@dataclass
+class _Row:
+    """One row of the user's table."""
+
+    root: Path
+    path: Path
+    number: int
+    row: Mapping[str, Any]
+    given: _Options
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}, line {self.number}"
+
+    def get(self, name: str) -> Any:
+        """The row's value of one of our fields; None when absent or empty."""
+        value = self.row.get(self.given.columns.get(name, name))
+        return None if value is None or (isinstance(value, str) and not value.strip()) else value
+
+    def samples(self, wanted: Split) -> Iterator[Sample]:
+        split = str(self.get("split") or "train")
+        if split not in INFO.splits:
+            raise LabelUnknown(f"{self.place}: split is {split!r}; use {', '.join(INFO.splits)}")
+        if split != wanted:
+            return
+        file = self.get("file")
+        if not isinstance(file, str):
+            raise SourceLayout(f"{self.place}: 'file' is missing")
+        labels = [(name, *found) for name in FIELDS if (found := self.label(name)) is not None]
+        for name, label, known in labels:
+            task = TASK_OF.get(name, name)
+            suffix = f"@{task}" if len(labels) > 1 else ""
+            yield self._sample(file, wanted, task, suffix, label, known)
+
+    def _sample(
+        self, file: str, split: Split, task: str, suffix: str, label: LabelValue, known: tuple[str, ...]
+    ) -> Sample:
+        meta = {"description": self.get("description"), "licence": self.get("licence") or self.given.licence}
+        if isinstance(meta["description"], list):
+            meta["description"] = meta["description"][0] if meta["description"] else None
+        subject = self.get("subject")
+        return Sample(
+            id=f"folder/{self.get('id') or file}{suffix}",
+            source="folder",
+            split=split,
+            task=task,
+            media=(self.root / file).absolute(),
+            kind=kind_of(file),
+            label=label,
+            known=known,
+            subject=None if subject is None else str(subject),
+            box=self._box(),
+            meta={name: str(value) for name, value in meta.items() if value},
+        )
+
+    def _box(self) -> tuple[float, float, float, float] | None:
+        value = self.get("box") or self.get("face_box")
+        if value is None:
+            return None
+        numbers = value.replace(";", " ").replace(",", " ").split() if isinstance(value, str) else value
+        try:
+            x, y, width, height = map(float, numbers)
+        except (TypeError, ValueError) as error:
+            raise SourceLayout(f"{self.place}: box is {value!r}, but must be x, y, width, height") from error
+        return x, y, width, height
+
+    def label(self, name: str) -> tuple[LabelValue, tuple[str, ...]] | None:
+        """(label, known labels) of one field; None when unknown."""
+        value, task = self.get(name), tasks.get(TASK_OF.get(name, name))
+        if value is None:
+            return None
+        if task.kind == "number":
+            return self._years(value, task), ()
+        if task.kind == "single":
+            native = str(value).strip()
+            return None if native in self.given.ignore else (self._name(task, native), ())
+        return self._several(task, name, value)
+
+    def _years(self, value: Any, task: Task) -> int:
+        assert task.number is not None
+        try:
+            years = round(float(value))
+        except (TypeError, ValueError) as error:
+            raise SourceLayout(f"{self.place}: age is {value!r}, but must be a number of years") from error
+        if not task.number.minimum <= years <= task.number.maximum:
+            raise LabelUnknown(
+                f"{self.place}: age {years} is not between {task.number.minimum} and {task.number.maximum}"
+            )
+        return years
+
+    def _several(self, task: Task, name: str, value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        covered = self._names(task, self.get(f"known_{name}") or self.given.known.get(name) or task.default_names)
+        unsure = {self.given.values.get(n, n) for n in _listed(self.get("unsure") or ())}
+        if isinstance(value, Mapping):
+            strength = {self._name(task, key): float(number) for key, number in value.items() if key in task.names}
+            between = {n for n, s in strength.items() if self.given.inactive_to < s < self.given.active_from}
+            active = {n for n, s in strength.items() if s >= self.given.active_from}
+        else:
+            between, active = set(), set(self._names(task, value))
+        known = set(covered) - unsure - between
+        return task.sort(active & known), task.sort(known)
+
+    def _names(self, task: Task, value: Any) -> tuple[str, ...]:
+        return tuple(self._name(task, name) for name in _listed(value) if name not in self.given.ignore)
+
+    def _name(self, task: Task, native: str) -> str:
+        name = self.given.values.get(native, native)
+        if name not in task.names:
+            raise LabelUnknown(
+                f"{self.place}: {task.name} is {native!r}; known: {', '.join(task.names)}. "
+                "Map yours with the option values, or list it under ignore"
+            )
+        return name
+
+
+def _listed(value: Any) -> list[str]:
+    """A list, or the parts of a text between semicolons (or spaces, where there are none)."""
+    if isinstance(value, str):
+        parts = value.split(";") if ";" in value else value.split()
+        return [part.strip() for part in parts if part.strip()]
+    return [str(item) for item in value]
+
+
+def _by_class(root: Path, task: Task, given: _Options) -> Iterator[Sample]:
+    if task.kind == "multi":
+        raise UsageError(f"folder: classes by folder need a task of one label, and {task.name} has several")
+    if not root.is_dir():
+        require(INFO, root, "")
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    if not folders:
+        raise SourceLayout(f"folder: {root} holds no folders; expected one for each class of {task.name}")
+    for folder in folders:
+        name = given.values.get(folder.name, folder.name)
+        if name in given.ignore:
+            continue
+        if task.kind == "number" and name.isdecimal():
+            label: LabelValue = int(name)
+        elif name in task.names:
+            label = name
+        else:
+            raise LabelUnknown(f"{folder} is named after no class of {task.name}; known: {', '.join(task.names)}")
+        for file in sorted(folder.rglob("*")):
+            if file.suffix.lower() in IMAGE_ENDINGS + VIDEO_ENDINGS:
+                relative = file.relative_to(root).as_posix()
+                meta = {"licence": given.licence} if given.licence else {}
+                media = file.absolute()
+                yield Sample(
+                    f"folder/{relative}", "folder", "train", task.name, media, kind_of(relative), label, meta=meta
+                )
+
+
+def kind_of(file: str) -> MediaKind:
+    """By the name's ending; preprocessing looks at the content."""
+    return "video" if Path(file).suffix.lower() in VIDEO_ENDINGS else "image"

@@ -1,0 +1,141 @@
+"""From a configuration to a client with cache, budget, rate limits and retries around it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from facellava.errors import ConsentNeeded, FacellavaError, UsageError
+
+from .budget import Budget, Prices, expected_input
+from .cache import CallCache
+from .chat import ChatClient, ChatReply, ChatRequest
+from .jobs import Jobs
+from .retry import Retry, Stats
+from .throttle import Throttle
+
+
+@dataclass(frozen=True)
+class ProviderConfig:
+    """A service.
+
+    Attributes:
+        provider: ``openai`` (any compatible endpoint), ``gemini``, ``facellava`` (our own server).
+        base_url: needed for ``openai`` and ``facellava``.
+        key_env: environment variable with the key, "" where none is needed. The key is written nowhere.
+        requests_per_minute, tokens_per_minute: limits, 0 for none.
+        timeout_s, max_retries: of one call. first_wait: seconds before the first retry.
+        prices: money per million tokens.
+        jobs: file that remembers batch jobs.
+    """
+
+    provider: Literal["openai", "gemini", "facellava"]
+    base_url: str = ""
+    key_env: str = ""
+    requests_per_minute: float = 0.0
+    tokens_per_minute: float = 0.0
+    timeout_s: float = 120.0
+    max_retries: int = 6
+    first_wait: float = 1.0
+    prices: Prices = Prices()
+    jobs: Path | None = None
+
+
+class Client:
+    """A service behind cache, budget, rate limits and retries; see ``ChatClient``.
+
+    Attributes:
+        stats: calls made, retries, answers from the cache, tokens.
+    """
+
+    def __init__(self, raw: ChatClient, config: ProviderConfig, cache: CallCache | None, budget: Budget) -> None:
+        self._raw, self._cache, self._budget, self._prices = raw, cache, budget, config.prices
+        self.name, self.local = raw.name, raw.local
+        self.takes_video, self.takes_batches = raw.takes_video, raw.takes_batches
+        self.stats = Stats()
+        self._throttle = Throttle(config.requests_per_minute, config.tokens_per_minute)
+        self._retry = Retry(config.max_retries, config.first_wait)
+
+    def complete(self, request: ChatRequest) -> ChatReply:
+        """See ``ChatClient``."""
+        if (known := self._known(request)) is not None:
+            return known
+        held = self._budget.reserve(request, self._prices)
+        reply: ChatReply | None = None
+        try:
+            reply = self._retry.run(lambda: self._call(request), self._throttle, self.stats, self.name)
+        finally:
+            self._budget.settle(held, reply, self._prices)
+        return self._keep(request, reply)
+
+    def _call(self, request: ChatRequest) -> ChatReply:
+        self._throttle.wait(expected_input(request) + request.max_tokens)
+        return self._raw.complete(request)
+
+    def _known(self, request: ChatRequest) -> ChatReply | None:
+        reply = self._cache.get(self.name, request) if self._cache else None
+        if reply is not None:
+            self.stats.add(cached=1)
+        return reply
+
+    def _keep(self, request: ChatRequest, reply: ChatReply) -> ChatReply:
+        if self._cache is not None:
+            self._cache.put(self.name, request, reply)
+        self.stats.add(input_tokens=reply.input_tokens, output_tokens=reply.output_tokens)
+        return reply
+
+    def complete_batch(
+        self, requests: Iterable[ChatRequest]
+    ) -> Iterator[tuple[ChatRequest, ChatReply | FacellavaError]]:
+        """See ``ChatClient``; answers that are known are not asked for."""
+        wanted = []
+        for request in requests:
+            if (known := self._known(request)) is not None:
+                yield request, known
+            else:
+                wanted.append(request)
+        held = {request.key: self._budget.reserve(request, self._prices) for request in wanted}
+        for request, reply in self._raw.complete_batch(wanted):
+            failed = isinstance(reply, FacellavaError)
+            self._budget.settle(held.pop(request.key), None if failed else reply, self._prices)
+            self.stats.add(calls=1)
+            yield request, reply if failed else self._keep(request, reply)
+
+
+def connect(config: ProviderConfig, cache: CallCache | None = None, budget: Budget | None = None) -> Client:
+    """A client for a service.
+
+    Raises:
+        UsageError: no address, or the environment variable of the key is not set. MissingExtra: no library for it.
+    """
+    key = os.environ.get(config.key_env, "") if config.key_env else ""
+    if config.key_env and not key:
+        raise UsageError(f"the environment variable {config.key_env} is not set: put the service's key in it")
+    jobs = Jobs(config.jobs)
+    if config.provider == "gemini":
+        from .gemini_client import GeminiClient
+
+        raw: ChatClient = GeminiClient(config.base_url, key, config.timeout_s, jobs)
+    else:
+        if not config.base_url:
+            raise UsageError(f"the service {config.provider} needs a base_url, such as http://127.0.0.1:8000/v1")
+        from .openai_client import OpenAiClient
+
+        raw = OpenAiClient(config.base_url, key, config.timeout_s, jobs)
+    return Client(raw, config, cache, budget or Budget())
+
+
+def require_consent(client: ChatClient, allowed: Collection[str]) -> None:
+    """Faces leave this machine only for a service that the user named.
+
+    Raises:
+        ConsentNeeded: it is neither on this machine nor named.
+    """
+    if not client.local and client.name not in allowed:
+        raise ConsentNeeded(
+            f"faces would be sent to {client.name}: if the people shown and the data's licence allow it, "
+            f"add --send-media-to {client.name}"
+        )
