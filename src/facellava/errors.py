@@ -10,6 +10,7 @@ __all__ = [
     "BuildLocked",
     "ConsentNeeded",
     "DamagedMedia",
+    "EmptyDataset",
     "EmptyFile",
     "FaceLeavesFrame",
     "FacellavaError",
@@ -173,3 +174,9 @@ class BuildLocked(FacellavaError):
     """Another process works on the same build folder."""
 
     code, exit_code = "build_locked", 35
+
+
+class EmptyDataset(FacellavaError):
+    """Every sample of a build was rejected; the ledger says why."""
+
+    code, exit_code = "empty_dataset", 36

@@ -174,7 +174,7 @@ class LlmAnnotator:
         _, text = annotation_prompt(sample, use_label=self.use_labels)
         return ChatRequest(
             model=self.model,
-            text=asking.repaired(text, problem),
+            text=asking.repaired(text, attempt, problem),
             attachments=asking.pictures(clip),
             max_tokens=self.max_tokens,
             attempt=attempt,

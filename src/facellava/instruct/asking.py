@@ -70,9 +70,9 @@ def ask(
     raise Rejected(problem.code, f"{problem.message} (asked {attempts} times)")
 
 
-def repaired(text: str, problem: str) -> str:
+def repaired(text: str, attempt: int, problem: str) -> str:
     """The question again, with what was wrong with the last answer."""
-    return f"{text}\n\nYour last answer could not be used: {problem}. Answer again." if problem else text
+    return f"{text}\n\nAnswer {attempt} could not be used: {problem}. Answer again." if attempt else text
 
 
 def read_object(reply: ChatReply) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from facellava.errors import EmptyDataset
 from facellava.files import write_atomic
 from facellava.instruct import card, croissant, dataset, report, sources, statistics
 from facellava.instruct.clipstore import ClipStore
@@ -35,6 +36,9 @@ def write(result: Result, recipe: Recipe, out: Path, progress: Progress = no_pro
     In it: ``data/*.parquet`` (the store of record), ``rejections.jsonl`` (the ledger), ``statistics.json``,
     ``report.html``, ``README.md`` (the card), ``croissant.json``, ``recipe.json`` and the exports that the recipe names.
     The same recipe over the same media gives the same bytes.
+
+    Raises:
+        EmptyDataset: no row; the ledger is written all the same.
     """
     folder, store = out / PARTIAL, ClipStore(out / "clips")
     shutil.rmtree(folder, ignore_errors=True)
@@ -42,7 +46,18 @@ def write(result: Result, recipe: Recipe, out: Path, progress: Progress = no_pro
     steps = 4 + len(recipe.export.formats)
     pixels = may_share_pixels(recipe)
     progress("write", 0, steps)
-    _write_dataset(result, recipe, folder, store, pixels)
+    _write_ledger(result, recipe, folder)
+    if not result.rows:
+        _take_place(out)
+        raise EmptyDataset(f"no sample is left of {len(result.read):,}: {out / DATASET}/rejections.jsonl says why")
+    dataset.write_dataset(
+        folder,
+        result.rows,
+        store,
+        shard_rows=recipe.export.shard_rows,
+        pixels=pixels,
+        origin=dataset.origins(recipe),
+    )
     progress("write", 1, steps)
     found = statistics.summarize(result.read, result.rows, result.rejected)
     _write_json(folder / "statistics.json", found)
@@ -59,9 +74,7 @@ def write(result: Result, recipe: Recipe, out: Path, progress: Progress = no_pro
     return {**_summary(result, out), "statistics": found}
 
 
-def _write_dataset(result: Result, recipe: Recipe, folder: Path, store: ClipStore, pixels: Any) -> None:
-    rows, origin = result.rows, dataset.origins(recipe)
-    dataset.write_dataset(folder, rows, store, shard_rows=recipe.export.shard_rows, pixels=pixels, origin=origin)
+def _write_ledger(result: Result, recipe: Recipe, folder: Path) -> None:
     lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False) + "\n" for r in result.rejected]
     write_atomic(folder / "rejections.jsonl", "".join(lines))
     _write_json(folder / "recipe.json", {"hash": recipe.hash, **_without_places(recipe)})

@@ -48,7 +48,7 @@ class LlmRater:
         _, text = rating_prompt(sample, annotation.description, frames=len(pictures))
         return ChatRequest(
             model=self.model,
-            text=asking.repaired(text, problem),
+            text=asking.repaired(text, attempt, problem),
             attachments=pictures,
             max_tokens=self.max_tokens,
             attempt=attempt,

@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from facellava.errors import NoSpace
+
 from .chat import ChatReply, ChatRequest
 
 
@@ -25,7 +27,9 @@ class CallCache:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"{time.time_ns()}-{os.getpid()}.jsonl"
+        self._folder = folder
+        self._process = 0
+        self._path = folder
         self._lock = threading.Lock()
         self._replies: dict[str, ChatReply] = {}
         for segment in sorted(folder.glob("*.jsonl")):
@@ -46,16 +50,58 @@ class CallCache:
         return self._replies.get(_key(service, request))
 
     def put(self, service: str, request: ChatRequest, reply: ChatReply) -> None:
-        """Keep a reply."""
+        """Keep a reply.
+
+        Raises:
+            NoSpace: it could not be written.
+        """
         key = _key(service, request)
         line = json.dumps({"key": key, "reply": dataclasses.asdict(reply)}, ensure_ascii=False) + "\n"
+        # half a surrogate pair is a valid JSON string that UTF-8 cannot hold; escapes can
+        data = line.encode() if _encodable(line) else (json.dumps(json.loads(line)) + "\n").encode()
         with self._lock:
-            with self._path.open("ab") as file:
-                file.write(line.encode())
+            try:
+                self._append(data)
+            except OSError as error:
+                raise NoSpace(f"{self._path}: {error.strerror}: a paid answer could not be kept") from error
+            self._replies[key] = reply
+
+    def _append(self, data: bytes) -> None:
+        new = self._process != os.getpid()
+        if new:  # also in the child of a fork, which must not write into its parent's segment
+            self._process = os.getpid()
+            self._path = self._folder / f"{time.time_ns()}-{self._process}.jsonl"
+        with self._path.open("ab") as file:
+            end = file.tell()
+            try:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self._replies[key] = reply
+            except OSError:
+                os.ftruncate(file.fileno(), end)  # what is written next must not continue half a line
+                raise
+        if new:
+            _sync_folder(self._folder)
 
 
 def _key(service: str, request: ChatRequest) -> str:
     return f"{service} {request.key}"
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name is on the disk only when its folder is."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

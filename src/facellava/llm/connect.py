@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from facellava.errors import ConsentNeeded, FacellavaError, UsageError
 
-from .budget import Budget, Prices, expected_input
+from .batch import BatchService, ask_in_batches
+from .budget import Budget, Held, Prices, expected_input
 from .cache import CallCache
 from .chat import ChatClient, ChatReply, ChatRequest
 from .jobs import Jobs
 from .retry import Retry, Stats
 from .throttle import Throttle
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,22 @@ class ProviderConfig:
     jobs: Path | None = None
 
 
+class RawClient(BatchService, Protocol):
+    """A service without cache, budget, limits and retries; fields and methods as for ``ChatClient``."""
+
+    local: bool
+    takes_video: bool
+    takes_batches: bool
+
+    def complete(self, request: ChatRequest) -> ChatReply:
+        """One call. Raises ``Transient`` for what may pass and ``ProviderFailed`` for what will not."""
+        ...
+
+    def close(self) -> object:
+        """Close the connections."""
+        ...
+
+
 class Client:
     """A service behind cache, budget, rate limits and retries; see ``ChatClient``.
 
@@ -51,18 +73,29 @@ class Client:
         stats: calls made, retries, answers from the cache, tokens.
     """
 
-    def __init__(self, raw: ChatClient, config: ProviderConfig, cache: CallCache | None, budget: Budget) -> None:
+    def __init__(self, raw: RawClient, config: ProviderConfig, cache: CallCache | None, budget: Budget) -> None:
         self._raw, self._cache, self._budget, self._prices = raw, cache, budget, config.prices
         self.name, self.local = raw.name, raw.local
         self.takes_video, self.takes_batches = raw.takes_video, raw.takes_batches
         self.stats = Stats()
+        self._jobs = Jobs(config.jobs)
         self._throttle = Throttle(config.requests_per_minute, config.tokens_per_minute)
         self._retry = Retry(config.max_retries, config.first_wait)
+        self._alone = OneAtATime()
+
+    def close(self) -> None:
+        """Close the connections; they are also closed with the object or the process."""
+        self._raw.close()
 
     def complete(self, request: ChatRequest) -> ChatReply:
-        """See ``ChatClient``."""
-        if (known := self._known(request)) is not None:
-            return known
+        """See ``ChatClient``. Threads that ask the same at the same time pay once."""
+        if self._cache is None:
+            return self._ask(request)
+        with self._alone(request.key):
+            known = self._known(request)
+            return known if known is not None else self._ask(request)
+
+    def _ask(self, request: ChatRequest) -> ChatReply:
         held = self._budget.reserve(request, self._prices)
         reply: ChatReply | None = None
         try:
@@ -90,19 +123,59 @@ class Client:
     def complete_batch(
         self, requests: Iterable[ChatRequest]
     ) -> Iterator[tuple[ChatRequest, ChatReply | FacellavaError]]:
-        """See ``ChatClient``; answers that are known are not asked for."""
-        wanted = []
+        """See ``ChatClient``; answers that are known are not asked for, the same question is asked once.
+
+        Raises:
+            ProviderFailed: the service takes no batch job. BudgetExceeded: before anything is sent.
+        """
+        wanted: dict[str, ChatRequest] = {}
+        times: Counter[str] = Counter()
         for request in requests:
             if (known := self._known(request)) is not None:
                 yield request, known
             else:
-                wanted.append(request)
-        held = {request.key: self._budget.reserve(request, self._prices) for request in wanted}
-        for request, reply in self._raw.complete_batch(wanted):
-            failed = isinstance(reply, FacellavaError)
-            self._budget.settle(held.pop(request.key), None if failed else reply, self._prices)
-            self.stats.add(calls=1)
-            yield request, reply if failed else self._keep(request, reply)
+                wanted[request.key] = request
+                times[request.key] += 1
+        held: dict[str, Held] = {}
+        try:
+            for key, request in wanted.items():
+                held[key] = self._budget.reserve(request, self._prices)
+            for key, answer in ask_in_batches(self._raw, self._jobs, wanted, self._retrying):
+                reply = None if isinstance(answer, FacellavaError) else answer
+                self._budget.settle(held.pop(key), reply, self._prices)
+                self.stats.add(calls=1)
+                if reply is not None:
+                    self._keep(wanted[key], reply)
+                yield from [(wanted[key], answer)] * times[key]
+        finally:
+            for rest in held.values():
+                self._budget.settle(rest, None, self._prices)
+
+    def _retrying(self, step: Callable[[], Result], /) -> Result:
+        # looking at a job is no call that a user counts
+        return self._retry.run(step, self._throttle, Stats(), self.name)
+
+
+class OneAtATime:
+    """A lock for each key, kept as long as somebody needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def __call__(self, key: str) -> Iterator[None]:
+        with self._lock:
+            lock, users = self._locks.get(key, (threading.Lock(), 0))
+            self._locks[key] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, users = self._locks.pop(key)
+                if users > 1:
+                    self._locks[key] = lock, users - 1
 
 
 def connect(config: ProviderConfig, cache: CallCache | None = None, budget: Budget | None = None) -> Client:
@@ -114,17 +187,16 @@ def connect(config: ProviderConfig, cache: CallCache | None = None, budget: Budg
     key = os.environ.get(config.key_env, "") if config.key_env else ""
     if config.key_env and not key:
         raise UsageError(f"the environment variable {config.key_env} is not set: put the service's key in it")
-    jobs = Jobs(config.jobs)
     if config.provider == "gemini":
         from .gemini_client import GeminiClient
 
-        raw: ChatClient = GeminiClient(config.base_url, key, config.timeout_s, jobs)
+        raw: RawClient = GeminiClient(config.base_url, key, config.timeout_s)
     else:
         if not config.base_url:
             raise UsageError(f"the service {config.provider} needs a base_url, such as http://127.0.0.1:8000/v1")
         from .openai_client import OpenAiClient
 
-        raw = OpenAiClient(config.base_url, key, config.timeout_s, jobs)
+        raw = OpenAiClient(config.base_url, key, config.timeout_s)
     return Client(raw, config, cache, budget or Budget())
 
 

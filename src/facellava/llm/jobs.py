@@ -2,45 +2,62 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
+import threading
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from facellava.files import write_atomic
 
+_LOCK = threading.Lock()
+"""Clients of several services share one file."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch job: the service's host, the service's name of the job, and the keys of its requests in their order."""
+
+    service: str
+    name: str
+    keys: tuple[str, ...]
+
 
 class Jobs:
-    """Names of jobs by the requests that they hold.
+    """The jobs whose answers have not all been kept yet.
 
     Args:
-        path: of the JSON file; None keeps nothing.
+        path: of the JSON file; None keeps nothing beyond this object.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._names: dict[str, str] = {}
-        if path is not None and path.is_file():
-            self._names = json.loads(path.read_text(encoding="utf-8"))
+        self._kept: list[Job] = []
 
-    def get(self, keys: Iterable[str]) -> str | None:
-        """The job that holds exactly these requests."""
-        return self._names.get(_digest(keys))
+    def holding(self, service: str, keys: Collection[str]) -> list[Job]:
+        """The service's jobs that hold at least one of these requests, oldest first."""
+        with _LOCK:
+            return [job for job in self._read() if job.service == service and not set(job.keys).isdisjoint(keys)]
 
-    def put(self, keys: Iterable[str], name: str) -> None:
+    def put(self, job: Job) -> None:
         """Remember a job that was started."""
-        self._names[_digest(keys)] = name
-        self._save()
+        with _LOCK:
+            self._write([*self._read(), job])
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """The job's answers are about to be read; they stay with the service."""
-        self._names.pop(_digest(keys), None)
-        self._save()
+    def forget(self, job: Job) -> None:
+        """Every answer of the job is kept by whoever asked, or the service no longer has it."""
+        with _LOCK:
+            self._write([other for other in self._read() if (other.service, other.name) != (job.service, job.name)])
 
-    def _save(self) -> None:
+    def _read(self) -> list[Job]:
+        if self._path is None:
+            return self._kept
+        if not self._path.is_file():
+            return []
+        rows = json.loads(self._path.read_text(encoding="utf-8"))
+        return [Job(row["service"], row["name"], tuple(row["keys"])) for row in rows]
+
+    def _write(self, jobs: list[Job]) -> None:
+        self._kept = jobs
         if self._path is not None:
-            write_atomic(self._path, json.dumps(self._names, indent=1))
-
-
-def _digest(keys: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()
+            write_atomic(self._path, json.dumps([asdict(job) for job in jobs], indent=1))

@@ -5,136 +5,151 @@ from __future__ import annotations
 import base64
 import io
 import json
-import time
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from facellava.errors import FacellavaError, MissingExtra, ProviderFailed
+from facellava.errors import MissingExtra, ProviderFailed
 
+from .address import is_local, without_key
+from .batch import Answer
 from .chat import ChatReply, ChatRequest
-from .jobs import Jobs
-from .retry import PASSING, Transient, retry_after
+from .retry import PASSING, Missing, Transient, retry_after
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FINISHED = {"completed", "failed", "expired", "cancelled"}
+USABLE = {"validating", "in_progress", "finalizing", "completed"}
+OPTIONAL = ("response_format", "max_tokens", "temperature", "seed")
+"""Fields that some services or models reject; what they refuse once is left out from then on."""
 
 
 class OpenAiClient:
     """Chat completions without retries of its own; see ``connect`` for those. Safe to share between threads.
 
+    Redirects are not followed, and no proxy is used for a service on this machine: pictures go to the host that was
+    named and to no other.
+
     Args:
         base_url: such as ``https://api.openai.com/v1``. key: "" where none is needed.
         timeout_s: of one call.
-        jobs: remembers batch jobs, so that a restart waits for them instead of paying twice.
     """
 
     takes_video = False
     takes_batches = True
+    most_requests = 50_000
+    most_bytes = 150_000_000  # the service takes files of 200 MB
 
-    def __init__(self, base_url: str, key: str, timeout_s: float, jobs: Jobs | None = None) -> None:
+    def __init__(self, base_url: str, key: str, timeout_s: float) -> None:
         try:
             import openai
         except ImportError as error:
             raise MissingExtra("data", "asking an OpenAI-compatible service") from error
-        self._openai = openai
-        self._client = openai.OpenAI(
-            base_url=base_url, api_key=key or "none", timeout=timeout_s, max_retries=0, organization=None, project=None
-        )
-        parts = urlsplit(base_url)
-        self.name = parts.hostname or base_url
-        self.local = self.name in LOOPBACK
+        self.name = urlsplit(base_url).hostname or base_url
+        self.local = is_local(self.name)
         self.poll_seconds = 1.0 if self.local else 30.0
-        self._jobs = jobs
-        self._json_mode = True
+        self._openai, self._key = openai, key
+        http = openai.DefaultHttpxClient(trust_env=not self.local, follow_redirects=False, timeout=timeout_s)
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=key or "none", timeout=timeout_s, max_retries=0, http_client=http
+        )
+        self.close = weakref.finalize(self, http.close)
+        self._refused: frozenset[str] = frozenset()
 
     def complete(self, request: ChatRequest) -> ChatReply:
         """One call. Raises ``Transient`` for what may pass and ``ProviderFailed`` for what will not."""
+        for _ in range(len(OPTIONAL) + 1):
+            refused = self._refused
+            with self._failures():
+                try:
+                    answer = self._client.chat.completions.create(**_body(request, refused))
+                    return _reply(_fields(answer))
+                except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
+                    more = {name for name in OPTIONAL if name not in refused and name in _blamed(error)}
+                    if not more:
+                        raise
+                    self._refused |= more
+        raise AssertionError("unreachable: every field is refused at most once")
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """The library's errors as ours, none with the key in it."""
         openai = self._openai
         try:
-            body = _body(request, json_mode=self._json_mode)
-            return _reply(self._client.chat.completions.create(**body).model_dump())
+            yield
         except openai.APITimeoutError as error:
             raise Transient("no answer in time") from error
         except openai.APIConnectionError as error:
             raise Transient(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
         except openai.APIStatusError as error:
-            if error.status_code == 400 and self._json_mode and "response_format" in error.message:
-                self._json_mode = False  # the service knows no JSON mode; the prompt asks for JSON too
-                return self.complete(request)
-            raise self._status(error) from error
-        except (openai.APIResponseValidationError, json.JSONDecodeError) as error:
+            message = f"status {error.status_code} {without_key(error.message, self._key)}"
+            if error.status_code in PASSING:
+                raise Transient(message, retry_after(error.response.headers)) from error
+            kind = Missing if error.status_code in (404, 405) else ProviderFailed
+            raise kind(f"{self.name}: {message}: check model, key and address") from error
+        except (openai.APIResponseValidationError, ValueError) as error:
             raise Transient("an answer that is no JSON") from error
 
-    def _status(self, error: Any) -> Exception:
-        message = f"status {error.status_code} {_short(error.message)}"
-        if error.status_code in PASSING:
-            return Transient(message, retry_after(error.response.headers))
-        return ProviderFailed(f"{self.name}: {message}: check model, key and address")
+    # --- batches, see batch.py ---
 
-    # --- batches ---
+    def find_job(self, label: str) -> str | None:
+        """Among the latest 100 jobs; None also where the service lists none."""
+        try:
+            with self._failures():
+                latest = self._client.batches.list(limit=100).data
+        except ProviderFailed:
+            return None
+        mine = [b for b in latest or [] if (b.metadata or {}).get("label") == label and b.status in USABLE]
+        return mine[0].id if mine else None
 
-    def complete_batch(
-        self, requests: Iterable[ChatRequest]
-    ) -> Iterator[tuple[ChatRequest, ChatReply | FacellavaError]]:
-        """Upload, wait, download; a job that was started before a restart is waited for."""
-        wanted = {request.key: request for request in requests}
-        if not wanted:
-            return
-        jobs = self._jobs or Jobs(None)
-        name = jobs.get(wanted)
-        if name is None:
-            name = self._upload(wanted)
-            jobs.put(wanted, name)
-        batch = self._client.batches.retrieve(name)
-        while batch.status not in FINISHED:
-            time.sleep(self.poll_seconds)
+    def start_job(self, label: str, requests: Mapping[str, ChatRequest]) -> str:
+        """Upload the requests and start."""
+        data = io.BytesIO()
+        for key, request in requests.items():
+            body = _body(request, self._refused)
+            line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+            data.write(json.dumps(line).encode() + b"\n")
+        data.seek(0)
+        with self._failures():
+            file = self._client.files.create(file=("batch.jsonl", data), purpose="batch")
+            return self._client.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={"label": label},
+            ).id
+
+    def job_ended(self, name: str) -> bool:
+        """Whether the job is finished, failed, expired or cancelled."""
+        with self._failures():
+            return self._client.batches.retrieve(name).status in FINISHED
+
+    def read_job(self, name: str, keys: Sequence[str]) -> dict[str, Answer]:
+        """The answers, and the errors that the service gives for single requests."""
+        with self._failures():
             batch = self._client.batches.retrieve(name)
-        jobs.forget(wanted)
-        for file in (batch.output_file_id, batch.error_file_id):
-            if file:
-                yield from self._results(self._client.files.content(file).text, wanted)
-        why = f"{self.name}: the batch {name} ended as {batch.status} without an answer to it"
-        yield from ((request, ProviderFailed(why)) for request in wanted.values())
+            files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+            texts = [self._client.files.content(file).text for file in files]
+            rows = [json.loads(line) for text in texts for line in text.split("\n") if line.strip()]
+        return {row["custom_id"]: self._answer(row) for row in rows if row.get("custom_id") in set(keys)}
 
-    def _upload(self, wanted: dict[str, ChatRequest]) -> str:
-        lines = [
-            json.dumps(
-                {
-                    "custom_id": key,
-                    "method": "POST",
-                    "url": "/v1/chat/completions",
-                    "body": _body(request, json_mode=self._json_mode),
-                }
-            )
-            for key, request in wanted.items()
-        ]
-        data = ("\n".join(lines) + "\n").encode()
-        file = self._client.files.create(file=("batch.jsonl", io.BytesIO(data)), purpose="batch")
-        batch = self._client.batches.create(
-            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
-        )
-        return batch.id
-
-    def _results(
-        self, text: str, wanted: dict[str, ChatRequest]
-    ) -> Iterator[tuple[ChatRequest, ChatReply | FacellavaError]]:
-        for line in text.splitlines():
-            row = json.loads(line)
-            request = wanted.pop(row.get("custom_id", ""), None)
-            if request is None:
-                continue
-            response = row.get("response") or {}
-            try:
-                if response.get("status_code") != 200:
-                    reason = row.get("error") or response.get("body") or "no reason"
-                    raise Transient(_short(json.dumps(reason)))
-                yield request, _reply(response["body"])
-            except Transient as failure:
-                yield request, ProviderFailed(f"{self.name}: {failure}")
+    def _answer(self, row: dict[str, Any]) -> Answer:
+        response = row.get("response") or {}
+        try:
+            if response.get("status_code") == 200:
+                return _reply(response["body"])
+            reason = json.dumps(row.get("error") or response.get("body") or "no reason given")
+        except Transient as failure:
+            reason = str(failure)
+        return ProviderFailed(f"{self.name}: {without_key(reason, self._key)}")
 
 
-def _body(request: ChatRequest, *, json_mode: bool) -> dict[str, Any]:
+def _blamed(error: Any) -> str:
+    """The field that a 400 or 422 names, or else its words, which name it somewhere."""
+    return str(getattr(error, "param", None) or error.message)
+
+
+def _body(request: ChatRequest, refused: frozenset[str]) -> dict[str, Any]:
     content: list[dict[str, Any]] = [
         {"type": "image_url", "image_url": {"url": f"data:{a.media_type};base64,{base64.b64encode(a.data).decode()}"}}
         for a in request.attachments
@@ -149,14 +164,21 @@ def _body(request: ChatRequest, *, json_mode: bool) -> dict[str, Any]:
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
     }
-    if request.json and json_mode:
+    if request.json:
         body["response_format"] = {"type": "json_object"}
     if request.seed is not None:
         body["seed"] = request.seed
-    return body
+    if "max_tokens" in refused:  # the newer name of the same limit
+        body["max_completion_tokens"] = request.max_tokens
+    return {name: value for name, value in body.items() if name not in refused}
 
 
-def _reply(body: dict[str, Any]) -> ChatReply:
+def _fields(answer: Any) -> Any:
+    """The library hands on a body that is no JSON as text."""
+    return answer.model_dump() if hasattr(answer, "model_dump") else answer
+
+
+def _reply(body: Any) -> ChatReply:
     """Raises ``Transient`` for a body of another form: services under load send such."""
     try:
         choice, usage = body["choices"][0], body.get("usage") or {}
@@ -171,8 +193,3 @@ def _reply(body: dict[str, Any]) -> ChatReply:
         )
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise Transient("an answer of an unknown form") from error
-
-
-def _short(text: str) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= 160 else line[:157] + "..."

@@ -7,6 +7,7 @@ for a pause, so their retries are switched off.
 from __future__ import annotations
 
 import email.utils
+import math
 import random
 import threading
 import time
@@ -18,8 +19,11 @@ from facellava.errors import ProviderFailed
 
 from .throttle import Throttle
 
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 LONGEST_WAIT = 60.0
+"""Seconds between two tries where the service does not say how long."""
+LONGEST_PAUSE = 900.0
+"""A service that asks for more (a daily quota is used up) ends the calls: nobody watches a build that sleeps for hours."""
 Result = TypeVar("Result")
 
 
@@ -33,6 +37,10 @@ class Transient(Exception):
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
+
+
+class Missing(ProviderFailed):
+    """The service knows no such thing (404, 405): a model, a batch job, a batch interface."""
 
 
 @dataclass
@@ -56,18 +64,16 @@ class Stats:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a ``Retry-After`` header, which holds a number or a date."""
+    """Seconds of a ``Retry-After`` header, which holds a number or a date; None without a usable one."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
-    if not text:
-        return None
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
     except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class Retry:
         """The first result.
 
         Raises:
-            ProviderFailed: after the last try.
+            ProviderFailed: after the last try, or when the service asks for a pause over ``LONGEST_PAUSE``.
         """
         for number in range(self.most + 1):
             stats.add(calls=1)
@@ -95,10 +101,16 @@ class Retry:
                 if number == self.most:
                     message = f"{name}: {failure}, after {number + 1} tries: look at the service and start again"
                     raise ProviderFailed(message) from failure
-                wait = min(LONGEST_WAIT, self.first_wait * 2**number) * random.uniform(0.75, 1.25)
-                if failure.after is not None:
-                    wait = min(LONGEST_WAIT, failure.after) + random.uniform(0.0, 0.1)
-                    throttle.hold(failure.after)
+                wait = self._wait(failure, number, throttle, name)
                 stats.add(retries=1)
                 time.sleep(wait)
         raise AssertionError("unreachable")
+
+    def _wait(self, failure: Transient, number: int, throttle: Throttle, name: str) -> float:
+        if failure.after is None:
+            return min(LONGEST_WAIT, self.first_wait * 2**number) * random.uniform(0.75, 1.25)
+        if failure.after > LONGEST_PAUSE:
+            message = f"{name}: {failure}: it asks to wait for {failure.after / 60:.0f} minutes: start again then"
+            raise ProviderFailed(message) from failure
+        throttle.hold(failure.after)
+        return failure.after + random.uniform(0.0, 0.1)

@@ -17,17 +17,22 @@ class Throttle:
         self._gap = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._per_token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next = self._held_until = 0.0
 
     def wait(self, tokens: int) -> None:
         """Sleep until a call of so many tokens may start."""
         with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next)
+            start = max(time.monotonic(), self._next, self._held_until)
             self._next = start + max(self._gap, self._per_token * tokens)
-        time.sleep(max(0.0, start - now))
+        # the service may ask for a pause while this thread sleeps already; the call's distance to the others stays
+        while (left := self._left(start)) > 0:
+            time.sleep(left)
+
+    def _left(self, start: float) -> float:
+        with self._lock:
+            return max(start, self._held_until) - time.monotonic()
 
     def hold(self, seconds: float) -> None:
         """Nobody starts for so long: the service said that it is overloaded."""
         with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+            self._held_until = max(self._held_until, time.monotonic() + seconds)
