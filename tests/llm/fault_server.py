@@ -181,14 +181,18 @@ class _Handler(BaseHTTPRequestHandler):
         part = max(raw.split(b"\r\n\r\n"), key=len)
         name = f"file-{len(self.owner.files)}"
         self.owner.files[name] = part.split(b"\r\n--")[0].decode()
-        self._json(200, {"id": name, "object": "file", "purpose": "batch", "bytes": 1, "created_at": 1, "filename": "b"})
+        self._json(
+            200, {"id": name, "object": "file", "purpose": "batch", "bytes": 1, "created_at": 1, "filename": "b"}
+        )
 
     def _start_batch(self, body: Body) -> None:
         good, bad = [], []
         for line in self.owner.files[body["input_file_id"]].splitlines():
             row = json.loads(line)
             if self.owner.fault(0, row["body"]):
-                bad.append({"custom_id": row["custom_id"], "response": {"status_code": 500, "body": "no"}, "error": None})
+                bad.append(
+                    {"custom_id": row["custom_id"], "response": {"status_code": 500, "body": "no"}, "error": None}
+                )
                 continue
             self.owner.served.append((time.time(), digest(row["body"])))
             answer = openai_reply(self.owner.answer(row["body"]), row["body"])

@@ -80,8 +80,8 @@ class Budget:
             ):
                 if cap and spent + more > cap:
                     raise BudgetExceeded(
-                        f"{spent:,.6g} of {cap:,.6g} {what} are spent or under way and the next call may take {more:,.6g}: "
-                        "raise the cap in [budget] and start again, what was paid for is kept"
+                        f"{spent:,.6g} of {cap:,.6g} {what} are spent or under way and the next call may take "
+                        f"{more:,.6g}: raise the cap in [budget] and start again, what was paid for is kept"
                     )
             self._held_tokens += held.tokens
             self._held_money += held.money

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -46,7 +46,7 @@ class ProviderConfig:
     timeout_s: float = 120.0
     max_retries: int = 6
     first_wait: float = 1.0
-    prices: Prices = Prices()
+    prices: Prices = field(default_factory=Prices)
     jobs: Path | None = None
 
 
@@ -97,11 +97,11 @@ class Client:
 
     def _ask(self, request: ChatRequest) -> ChatReply:
         held = self._budget.reserve(request, self._prices)
-        reply: ChatReply | None = None
+        paid: ChatReply | None = None
         try:
-            reply = self._retry.run(lambda: self._call(request), self._throttle, self.stats, self.name)
+            paid = reply = self._retry.run(lambda: self._call(request), self._throttle, self.stats, self.name)
         finally:
-            self._budget.settle(held, reply, self._prices)
+            self._budget.settle(held, paid, self._prices)
         return self._keep(request, reply)
 
     def _call(self, request: ChatRequest) -> ChatReply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -113,3 +114,15 @@ def find_media(folder: Path, stems: Sequence[str], endings: Sequence[str]) -> Pa
     """The first file that exists of all stems and endings; otherwise the first candidate, which preprocessing reports."""
     candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
     return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def no_options(info: SourceInfo, options: Mapping[str, object]) -> None:
+    """Raises UsageError for options that the reader does not have."""
+    if unknown := options.keys() - info.options.keys():
+        known = ", ".join(info.options) or "none"
+        raise UsageError(f"{info.name} has no option {min(unknown)!r}; it has {known}")
+
+
+def fold_of(subject: str, folds: int) -> int:
+    """A fold from 1 on for a subject, the same on every machine."""
+    return int(hashlib.sha256(subject.encode()).hexdigest()[:8], 16) % folds + 1

@@ -135,7 +135,9 @@ def moody(body: dict) -> str:
     if number == 2 and not again:
         return "Here you are:\n```json\n" + good + "\n```"
     if number == 3:
-        return json.dumps({"label": json.loads(good)["label"], "reason": "I cannot determine anything about this face."})
+        return json.dumps(
+            {"label": json.loads(good)["label"], "reason": "I cannot determine anything about this face."}
+        )
     if number == 4:
         return json.dumps({"answer": 1})
     return good
@@ -173,7 +175,9 @@ def test_dead_service_becomes_rejections_that_are_tried_again(faces: tuple[Path,
     def down(_seen: int, body: dict) -> str:
         return "503" if not is_rating(text_of(body)) and draw(str(body["messages"])) % 2 else ""
 
-    with FaultServer(lambda body: rate(text_of(body)) if is_rating(text_of(body)) else annotate(text_of(body))) as server:
+    with FaultServer(
+        lambda body: rate(text_of(body)) if is_rating(text_of(body)) else annotate(text_of(body))
+    ) as server:
         recipe = load(tmp_path, recipe_text(faces[0], server.url, max_retries=1))
         server.fault = down
         run(recipe, tmp_path / "out")
