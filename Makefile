@@ -13,7 +13,7 @@ help:
 	@echo "make test       install into .venv-dev, run the quick tests"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make check      lint, format, types, quick tests: what has to pass before a commit"
-	@echo "make bench      speed beside transformers on the same weights, in one run"
+	@echo "make bench      speed beside peers, in one run and one table"
 	@echo "make clean      remove environments and caches of this folder (weights stay in the user's cache)"
 
 demo: .venv/.weights
@@ -32,7 +32,7 @@ check: .venv-dev/.weights
 	.venv-dev/bin/python -m pytest -m "$(FAST)"
 
 bench: .venv-dev/.weights
-	.venv-dev/bin/python benchmarks/speed.py --json benchmarks/results/speed.json
+	.venv-dev/bin/python benchmarks/run.py --json benchmarks/results/speed.json
 
 clean:
 	rm -rf .venv .venv-dev demo-output build dist .pytest_cache .ruff_cache .hypothesis

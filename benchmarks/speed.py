@@ -1,4 +1,4 @@
-"""Speed of the shipped default beside transformers on the same weights, in one run: ``make bench``.
+"""Speed of the shipped default beside transformers on the same weights, in one run.
 
 Both sides take turns (A B A B ...), medians are reported with the ratio of each pair's median, threads are stated, and
 agreement stands beside speed. Nothing here is asserted: the machine may be busy.
@@ -6,52 +6,19 @@ agreement stands beside speed. Nothing here is asserted: the machine may be busy
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+from common import Row, medians, row
 
 from facellava import analyzer, weights
 from facellava.runtime.torch_model import load_torch
 
 QUESTION = "Describe this face."
 NEW_TOKENS = 32
-Row = dict[str, object]
-
-
-def medians(ours: Callable[[], object], peer: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Seconds of ours and of the peer, and the median of the pairwise ratios, measured in turn."""
-    pairs = []
-    for _ in range(rounds):
-        times = []
-        for run in (ours, peer):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        pairs.append(times)
-    a = np.array(pairs)
-    return float(np.median(a[:, 0])), float(np.median(a[:, 1])), float(np.median(a[:, 1] / a[:, 0]))
-
-
-def row(name: str, peer: str, numbers: tuple[float, float, float], goal: float, accuracy: str, threads: int) -> Row:
-    ours, other, ratio = numbers
-    return {
-        "name": name,
-        "peer": peer,
-        "ours_s": round(ours, 4),
-        "peer_s": round(other, 4),
-        "ratio": round(ratio, 2),
-        "goal": goal,
-        "met": ratio >= goal,
-        "threads": threads,
-        "accuracy": accuracy,
-    }
 
 
 def generation(photo: np.ndarray, threads: int, rounds: int) -> list[Row]:
@@ -118,27 +85,12 @@ def photo_times(photo: np.ndarray, threads: int, rounds: int) -> list[Row]:
     return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+def rows(rounds: int, threads: int = 1) -> list[Row]:
+    """Generation, start-up and a whole photograph."""
     from skimage.data import astronaut
 
-    rows = [
-        *generation(astronaut(), args.threads, args.rounds),
-        start_up(args.rounds),
-        *photo_times(astronaut(), args.threads, args.rounds),
+    return [
+        *generation(astronaut(), threads, rounds),
+        start_up(rounds),
+        *photo_times(astronaut(), threads, rounds),
     ]
-    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, {args.threads} threads a side")
-    for r in rows:
-        against = f"{r['peer_s']:.3f} s {r['peer']}: {r['ratio']}x (goal {r['goal']}x)" if "ratio" in r else ""
-        print(f"{r['name']:40s} {r['ours_s']:.3f} s   {against}  {r.get('accuracy', '')}")
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,22 @@ N_BLENDSHAPES = 52
 MediaKind = Literal["image", "video"]
 
 
+class Frames(Protocol):
+    """Decoded frames: a uint8 (T, H, W, 3) RGB, an array or a sequence that makes its items when asked for them.
+
+    ``np.asarray`` turns either into the array.
+    """
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """(T, H, W, 3)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """One decoded image or video.
@@ -27,7 +43,7 @@ class Media:
     Attributes:
         path: where it came from; None for media given as arrays or bytes.
         kind: ``image`` has one frame.
-        frames: uint8 (T, H, W, 3) RGB, upright (EXIF orientation and rotation metadata already applied).
+        frames: upright (EXIF orientation and rotation metadata already applied); see ``Frames``.
         times: float64 (T,) seconds from the start of the stream.
         sha256: of the file's bytes (of the pixels for arrays), lower-case hex.
         fps: nominal frames per second of the source, 0.0 for an image.
@@ -36,14 +52,14 @@ class Media:
 
     path: Path | None
     kind: MediaKind
-    frames: NDArray[np.uint8]
+    frames: Frames
     times: NDArray[np.float64]
     sha256: str
     fps: float
     duration: float
 
     def __post_init__(self) -> None:
-        assert self.frames.dtype == np.uint8 and self.frames.ndim == 4 and self.frames.shape[-1] == 3
+        assert len(self.frames.shape) == 4 and self.frames.shape[-1] == 3
         assert len(self.times) == len(self.frames) > 0
 
 
@@ -113,7 +129,7 @@ class FaceClip:
 
 
 LabelValue = str | int | tuple[str, ...] | None
-"""A task's label: one name (single), the active names in canonical order (multi), years (number); None is unlabelled."""
+"""A label: one name (single), the active names in canonical order (multi), years (number); None is unlabelled."""
 
 
 @dataclass(frozen=True, slots=True)

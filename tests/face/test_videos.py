@@ -11,6 +11,7 @@ from face_helpers import scaled, write_video
 
 from facellava.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia
 from facellava.face import Limits, read_media
+from facellava.types import Frames
 
 
 def ramp(count: int = 30) -> list[np.ndarray]:
@@ -18,9 +19,9 @@ def ramp(count: int = 30) -> list[np.ndarray]:
     return [np.full((96, 160, 3), 8 * i, np.uint8) for i in range(count)]
 
 
-def numbers(frames: np.ndarray) -> list[int]:
+def numbers(frames: Frames) -> list[int]:
     """Which frames of the ramp these are."""
-    return np.rint(frames[:, 48, 80].mean(axis=1) / 8).astype(int).tolist()
+    return np.rint(np.asarray(frames)[:, 48, 80].mean(axis=1) / 8).astype(int).tolist()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,9 @@ def test_few_frames_of_a_long_video_are_decoded_from_key_frames(tmp_path: Path) 
     media = read_media(write_video(tmp_path / "long.mp4", frames), max_frames=5)
     expected = np.linspace(0, 299, 5).astype(int)
     assert media.times.tolist() == pytest.approx((expected * 0.04).tolist(), abs=1e-3)
-    assert np.rint(media.frames[:, 32, 32].mean(axis=1) / 8).astype(int).tolist() == (expected % 30).tolist()
+    assert (
+        np.rint(np.asarray(media.frames)[:, 32, 32].mean(axis=1) / 8).astype(int).tolist() == (expected % 30).tolist()
+    )
 
 
 @pytest.mark.parametrize("part", [0.03, 0.5, 0.95])

@@ -12,6 +12,7 @@ from facellava.errors import FileMissing, MissingExtra, UsageError
 from facellava.face.crop import square_around
 from facellava.face.detect import Detection
 from facellava.face.landmarks import LandmarkResult
+from facellava.face.picture import Picture
 from facellava.face.pose import NO_POSE
 from facellava.types import CROP_SIZE, N_BLENDSHAPES, N_LANDMARKS
 
@@ -48,9 +49,9 @@ class FanLandmarker:
             face_alignment.LandmarksType.TWO_D, device=device, flip_input=False
         )
 
-    def __call__(self, frame: NDArray[np.uint8], detection: Detection) -> LandmarkResult | None:
+    def __call__(self, frame: Picture, detection: Detection) -> LandmarkResult | None:
         """See `Landmarker`."""
-        found = self._net.get_landmarks_from_image(frame, detected_faces=[detection.box.tolist()])
+        found = self._net.get_landmarks_from_image(np.asarray(frame), detected_faces=[detection.box.tolist()])
         return _points_only(found[0]) if found else None
 
 
@@ -84,7 +85,7 @@ class PrecomputedLandmarks:
         self._name, self._space, self._margin = str(path), space, margin
         self._next = 0
 
-    def __call__(self, frame: NDArray[np.uint8], detection: Detection) -> LandmarkResult | None:
+    def __call__(self, frame: Picture, detection: Detection) -> LandmarkResult | None:
         """See `Landmarker`."""
         if self._next >= len(self._points):
             raise UsageError(

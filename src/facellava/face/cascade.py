@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facellava.face.detect import BlazeFaceDetector, Detection
 from facellava.face.nms import iou
+from facellava.face.picture import Picture
 from facellava.face.warp import Region
 
 __all__ = ["CascadeDetector", "merge", "tiles"]
@@ -42,7 +42,7 @@ class CascadeDetector:
         self._near, self._make_far, self._tiles = near, far, tiles
         self._far: BlazeFaceDetector | None = None
 
-    def detect(self, frame: NDArray[np.uint8]) -> list[Detection]:
+    def detect(self, frame: Picture) -> list[Detection]:
         """See `Detector`."""
         longest = max(frame.shape[:2])
         near = self._near.detect(frame)
@@ -58,7 +58,7 @@ class CascadeDetector:
         return sorted(found, key=lambda d: -d.score)
 
     @staticmethod
-    def _in_tiles(far: BlazeFaceDetector, frame: NDArray[np.uint8]) -> Iterator[Detection]:
+    def _in_tiles(far: BlazeFaceDetector, frame: Picture) -> Iterator[Detection]:
         for region in tiles(*frame.shape[:2]):
             for detection in far.detect_region(frame, region):
                 if _is_whole(detection, region, frame):
@@ -103,7 +103,7 @@ def _centres(length: int, side: float) -> list[float]:
     return np.linspace(side / 2, length - side / 2, count).tolist()
 
 
-def _is_whole(detection: Detection, region: Region, frame: NDArray[np.uint8]) -> bool:
+def _is_whole(detection: Detection, region: Region, frame: Picture) -> bool:
     """Not cut by the tile's edge, unless that is the picture's edge as well."""
     height, width = frame.shape[:2]
     left, right = region.cx - region.side / 2, region.cx + region.side / 2

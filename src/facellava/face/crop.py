@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facellava.face.picture import Picture, part
 from facellava.types import CROP_SIZE
 
 __all__ = ["Square", "blur", "cut_square", "square_around"]
@@ -32,7 +33,7 @@ def square_around(box: NDArray[np.floating], margin: float = 0.0) -> Square:
     return Square(round(float(centre[0]) - side / 2), round(float(centre[1]) - side / 2), side)
 
 
-def cut_square(frame: NDArray[np.uint8], square: Square) -> NDArray[np.uint8]:
+def cut_square(frame: Picture, square: Square) -> NDArray[np.uint8]:
     """The square as uint8 (256, 256, 3).
 
     Outside the picture its edge is repeated: a black bar would be a strong edge that no training face has.
@@ -40,7 +41,7 @@ def cut_square(frame: NDArray[np.uint8], square: Square) -> NDArray[np.uint8]:
     """
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = square.x, square.y, square.x + square.side, square.y + square.side
-    inner = frame[_clamp(y0, height) : _clamp(y1, height, 1), _clamp(x0, width) : _clamp(x1, width, 1)]
+    inner = part(frame, _clamp(y0, height), _clamp(y1, height, 1), _clamp(x0, width), _clamp(x1, width, 1))
     # Squares wholly outside keep the nearest row or column, so that there is an edge to repeat.
     top, left = min(max(0, -y0), square.side - 1), min(max(0, -x0), square.side - 1)
     bottom, right = square.side - top - inner.shape[0], square.side - left - inner.shape[1]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from facellava.errors import WeightsUnavailable
 from facellava.face._litert import TfliteModel
 from facellava.face.nms import weighted_nms
+from facellava.face.picture import Picture
 from facellava.face.warp import Region, letterbox_region
 
 __all__ = ["BlazeFaceDetector", "Detection", "Detector", "anchors"]
@@ -61,8 +62,8 @@ class Detection:
 class Detector(Protocol):
     """Anything that finds faces."""
 
-    def detect(self, frame: NDArray[np.uint8]) -> list[Detection]:
-        """Faces of one uint8 (H, W, 3) RGB picture, best score first; empty when there is none."""
+    def detect(self, frame: Picture) -> list[Detection]:
+        """Faces of one picture, best score first; empty when there is none. ``np.asarray(frame)`` is its RGB form."""
         ...
 
 
@@ -96,11 +97,11 @@ class BlazeFaceDetector:
         self._anchors = anchors(self._size)
         self._min_score = min_score
 
-    def detect(self, frame: NDArray[np.uint8]) -> list[Detection]:
-        """Faces of one uint8 (H, W, 3) RGB picture, best score first."""
+    def detect(self, frame: Picture) -> list[Detection]:
+        """Faces of one picture, best score first."""
         return self.detect_region(frame, letterbox_region(*frame.shape[:2]))
 
-    def detect_region(self, frame: NDArray[np.uint8], region: Region) -> list[Detection]:
+    def detect_region(self, frame: Picture, region: Region) -> list[Detection]:
         """Faces inside one square of the picture; coordinates are those of the whole picture."""
         tensor = region.cut(frame, self._size) / np.float32(127.5) - np.float32(1)
         raw, logits = self._net(tensor[None])

@@ -14,6 +14,8 @@ from facellava.face.cascade import CascadeDetector
 from facellava.face.crop import blur, cut_square, square_around
 from facellava.face.detect import BlazeFaceDetector, Detection, Detector
 from facellava.face.landmarks import Landmarker, LandmarkResult, MeshLandmarker
+from facellava.face.picture import pictures
+from facellava.face.sparse import detect_sparsely
 from facellava.face.track import Track, link
 from facellava.types import FaceClip, Media, Quality, Source
 
@@ -48,10 +50,12 @@ class FaceFrontEnd:
         detector: another detector; None is BlazeFace: short and full range, with tiles for small faces in
             pictures (not in videos), and with policy `paper` short range alone, MediaPipe's default as in the
             paper.
+        detect_every: frames of a video between two looks of the detector. In between, boxes are interpolated
+            where both looks agree, and looked for where they do not; 1 looks at every frame, as the paper does.
         threads: CPU threads of the networks.
 
     Raises:
-        UsageError: margin below 0 or unknown policy.
+        UsageError: margin below 0, unknown policy, detect_every below 1.
     """
 
     def __init__(
@@ -62,13 +66,16 @@ class FaceFrontEnd:
         policy: Policy = "all",
         landmarker: Landmarker | None = None,
         detector: Detector | None = None,
+        detect_every: int = 1,
         threads: int = 1,
     ) -> None:
         if not 0 <= margin <= 4:
             raise UsageError(f"margin is {margin}, but must lie between 0 and 4")
         if policy not in ("all", "paper"):
             raise UsageError(f"unknown policy '{policy}': use 'all' or 'paper'")
-        self._resolve, self._threads = resolve, threads
+        if detect_every < 1:
+            raise UsageError(f"detect_every is {detect_every}, but must be at least 1")
+        self._resolve, self._threads, self._every = resolve, threads, detect_every
         self._margin, self._policy = margin, policy
         self._given_detector, self._landmarker = detector, landmarker
         self._near: BlazeFaceDetector | None = None
@@ -83,18 +90,22 @@ class FaceFrontEnd:
             FaceLeavesFrame, SeveralFaces, LandmarksFailed: with policy `paper`; the message names the frame.
             WeightsUnavailable: and whatever else `resolve` raises.
         """
-        detector = self._ready_detector(media)
-        found = [detector.detect(frame) for frame in media.frames]
-        if not any(found):
-            raise NoFace(f"no face was found in {_name(media)}: use a picture in which a face is larger and upright")
-        if self._policy == "paper":
-            _require_one_face(found, media)
-        faces = [self._landmarked(track, media) for track in link(found, media.times)]
+        faces = [self._landmarked(track, media) for track in self.tracks(media)]
         faces = [seen for seen in faces if seen]
         if not faces:
             raise NoFace(f"no face in {_name(media)} is clear enough for landmarks: use a sharper or more frontal one")
         faces.sort(key=lambda seen: (seen[0].index, float(seen[0].detection.centre[0])))
         return [self._clip(number, seen, media) for number, seen in enumerate(faces)]
+
+    def tracks(self, media: Media) -> list[Track]:
+        """The faces of a medium before landmarks are put on them; raises what :meth:`clips` raises."""
+        detector = self._ready_detector(media)
+        found = detect_sparsely(detector, pictures(media.frames), self._every)
+        if not any(found):
+            raise NoFace(f"no face was found in {_name(media)}: use a picture in which a face is larger and upright")
+        if self._policy == "paper":
+            _require_one_face(found, media)
+        return link(found, media.times)
 
     def _ready_detector(self, media: Media) -> Detector:
         if self._given_detector is not None:
@@ -126,9 +137,10 @@ class FaceFrontEnd:
     def _landmarked(self, track: Track, media: Media) -> list[_Seen]:
         """The frames of a track in which landmarks succeed; the others are gaps."""
         landmarker = self._ready_landmarker()
+        frames = pictures(media.frames)
         seen = []
         for index, detection in zip(track.indices, track.detections, strict=True):
-            result = landmarker(media.frames[index], detection)
+            result = landmarker(frames[index], detection)
             if result is not None:
                 seen.append(_Seen(index, detection, result))
             elif self._policy == "paper":
@@ -139,7 +151,8 @@ class FaceFrontEnd:
 
     def _clip(self, number: int, seen: list[_Seen], media: Media) -> FaceClip:
         squares = [square_around(s.detection.box, self._margin) for s in seen]
-        crops = np.stack([cut_square(media.frames[s.index], q) for s, q in zip(seen, squares, strict=True)])
+        frames = pictures(media.frames)
+        crops = np.stack([cut_square(frames[s.index], q) for s, q in zip(seen, squares, strict=True)])
         points = [q.normalise(s.landmarks.points68) for s, q in zip(seen, squares, strict=True)]
         indices = [s.index for s in seen]
         return FaceClip(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from facellava.errors import DamagedMedia, FacellavaError, MediaTooLarge, UnsupportedMedia
-from facellava.face.limits import Frames, Limits
+from facellava.face.limits import Decoded, Limits
 
 __all__ = ["read_image", "to_rgb8"]
 
@@ -41,7 +41,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def read_image(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames: int) -> Frames:
+def read_image(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames: int) -> Decoded:
     """One picture, or the sampled frames of an animated one.
 
     Args:
@@ -61,7 +61,7 @@ def read_image(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames
             return _animation(picture, limits, max_frames)
         with _quiet() if fmt == "TIFF" else contextlib.nullcontext():  # others decode without warnings, in parallel
             picture.load()
-        return Frames(to_rgb8(_upright(picture))[None], np.zeros(1))
+        return Decoded(to_rgb8(_upright(picture))[None], np.zeros(1))
     except FacellavaError:
         raise
     except _BROKEN as error:
@@ -89,7 +89,7 @@ def _open(stream: BinaryIO, fmt: str, name: str) -> Image.Image:
         raise DamagedMedia(f"{name} is a damaged {fmt} picture ({_reason(error)}): get an intact copy") from error
 
 
-def _animation(picture: Image.Image, limits: Limits, max_frames: int) -> Frames:
+def _animation(picture: Image.Image, limits: Limits, max_frames: int) -> Decoded:
     """Frames of a GIF, WebP or APNG at uniformly spaced indices; times follow from the frames' durations."""
     width, height = picture.size
     count = int(getattr(picture, "n_frames", 1))
@@ -103,7 +103,7 @@ def _animation(picture: Image.Image, limits: Limits, max_frames: int) -> Frames:
         frame.load()  # WebP knows a frame's duration only then
         clock += max(float(frame.info.get("duration", 100)), 10.0) / 1000
         limits.check_duration("the animation", clock)
-    return Frames(np.stack(frames), np.array(times), count / clock, clock)
+    return Decoded(np.stack(frames), np.array(times), count / clock, clock)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

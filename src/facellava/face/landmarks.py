@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from facellava.face._litert import TfliteModel
 from facellava.face.detect import Detection
+from facellava.face.picture import Picture
 from facellava.face.pose import Pose, pose_from_mesh
 from facellava.face.warp import Region
 from facellava.types import N_BLENDSHAPES
@@ -46,8 +47,8 @@ class LandmarkResult(NamedTuple):
 class Landmarker(Protocol):
     """Anything that puts 68 landmarks on a detected face."""
 
-    def __call__(self, frame: NDArray[np.uint8], detection: Detection) -> LandmarkResult | None:
-        """Landmarks of one face of a uint8 (H, W, 3) RGB picture; None when they cannot be found."""
+    def __call__(self, frame: Picture, detection: Detection) -> LandmarkResult | None:
+        """Landmarks of one face, None when they cannot be found. ``np.asarray(frame)`` is the picture's RGB form."""
         ...
 
 
@@ -84,7 +85,7 @@ class MeshLandmarker:
         self._min_score = min_score
         self._refinements = refinements
 
-    def __call__(self, frame: NDArray[np.uint8], detection: Detection) -> LandmarkResult | None:
+    def __call__(self, frame: Picture, detection: Detection) -> LandmarkResult | None:
         """See `Landmarker`."""
         right, left = detection.keypoints[RIGHT_EYE], detection.keypoints[LEFT_EYE]
         region = face_region(detection.centre, detection.side, right, left)
@@ -106,7 +107,7 @@ class MeshLandmarker:
             score=score,
         )
 
-    def _run(self, frame: NDArray[np.uint8], region: Region) -> tuple[NDArray[np.float32], float]:
+    def _run(self, frame: Picture, region: Region) -> tuple[NDArray[np.float32], float]:
         tensor = region.cut(frame, self._size, cv2.BORDER_REPLICATE) / np.float32(255)
         flat, logit = self._mesh(tensor[None])[:2]
         points = flat.reshape(-1, 3)

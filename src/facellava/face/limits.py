@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellava.errors import MediaTooLarge
+from facellava.types import Frames
 
-__all__ = ["Frames", "Limits"]
+__all__ = ["Decoded", "Limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ class Limits:
         return max(1, min(wanted, self.max_memory // max(1, width * height * 3)))
 
 
-class Frames(NamedTuple):
-    """What a decoder returns: frames (T, H, W, 3), times (T,), and rate and duration of the source."""
+class Decoded(NamedTuple):
+    """What a decoder returns: frames, times (T,), and rate and duration of the source."""
 
-    frames: NDArray[np.uint8]
+    frames: Frames
     times: NDArray[np.float64]
     fps: float = 0.0
     duration: float = 0.0

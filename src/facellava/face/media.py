@@ -11,7 +11,7 @@ import numpy as np
 
 from facellava.errors import EmptyFile, FileMissing, MediaTooLarge, UnsupportedMedia, UsageError
 from facellava.face.images import read_image, to_rgb8
-from facellava.face.limits import Frames, Limits
+from facellava.face.limits import Decoded, Limits
 from facellava.face.sniff import sniff
 from facellava.face.videos import read_video
 from facellava.types import Media
@@ -68,7 +68,7 @@ def _from_stream(
     kind = sniff(stream.read(_HEAD))
     if kind is None:
         raise UnsupportedMedia(f"{name} is neither a picture nor a video: convert it first")
-    decode: Callable[..., Frames] = read_image if kind.is_image else read_video
+    decode: Callable[..., Decoded] = read_image if kind.is_image else read_video
     stream.seek(0)
     digest = hashlib.file_digest(stream, "sha256").hexdigest()
     stream.seek(0)

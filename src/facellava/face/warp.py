@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facellava.face.picture import Picture, warp
+
 __all__ = ["Region", "letterbox_region"]
 
 
@@ -26,12 +28,9 @@ class Region:
     side: float
     angle: float = 0.0
 
-    def cut(self, frame: NDArray[np.uint8], size: int, border: int = cv2.BORDER_CONSTANT) -> NDArray[np.float32]:
+    def cut(self, frame: Picture, size: int, border: int = cv2.BORDER_CONSTANT) -> NDArray[np.float32]:
         """The region as float32 (size, size, 3) in 0..255, bilinear. Outside the picture: `border`."""
-        matrix = self.to_source(size)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(frame, matrix, (size, size), flags=flags, borderMode=border)
-        return warped.astype(np.float32)
+        return warp(frame, self.to_source(size), size, border).astype(np.float32)
 
     def to_source(self, size: int) -> NDArray[np.float64]:
         """(2, 3) matrix that takes tensor pixels of a `size` x `size` cut to source pixels."""

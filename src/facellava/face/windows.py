@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facellava.errors import DamagedMedia, EmptyFile, FacellavaError, FileMissing, MediaTooLarge, UsageError
 from facellava.face.limits import Limits
 from facellava.face.media import read_media
+from facellava.face.picture import Picture, VideoFrames
 from facellava.face.sniff import sniff
-from facellava.face.videos import opened, stack, timed, upright
+from facellava.face.videos import opened, timed, upright
 from facellava.types import Media
 
 __all__ = ["Window", "read_windows"]
@@ -75,7 +75,7 @@ class _Collector:
         self.windows = windows
         self.place = 0
         self.rate = self.duration = 0.0
-        self._frames: list[NDArray[np.uint8]] = []
+        self._frames: list[Picture] = []
         self._times: list[float] = []
         self._bytes = 0
 
@@ -101,7 +101,7 @@ class _Collector:
             return False
         return number > window if isinstance(window, int) else time >= window[1]
 
-    def add(self, pixels: NDArray[np.uint8], time: float) -> None:
+    def add(self, pixels: Picture, time: float) -> None:
         """Keep a frame; of a window over the memory limit only that it is over."""
         self._bytes += pixels.nbytes
         if self._bytes <= self.limits.max_memory:
@@ -121,9 +121,9 @@ class _Collector:
         if not frames:
             return window, DamagedMedia(f"{self.path} holds no frame for {_part(window)}: get an intact copy")
         if isinstance(window, int):
-            return window, Media(self.path, "image", frames[0][None], np.zeros(1), self.sha256, 0.0, 0.0)
+            return window, Media(self.path, "image", VideoFrames(frames), np.zeros(1), self.sha256, 0.0, 0.0)
         moments = np.array(times)
-        return window, Media(self.path, "video", stack(frames), moments, self.sha256, self.rate, self.duration)
+        return window, Media(self.path, "video", VideoFrames(frames), moments, self.sha256, self.rate, self.duration)
 
 
 def _decoded(

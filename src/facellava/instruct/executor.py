@@ -93,8 +93,12 @@ class LocalEngine:
         pool, pending = self._pool(make, self.workers), dict[Future[Result], Item]()
         try:
             for item in queue:
-                suspects.append(item)
-                pending[_submit(pool, item)] = suspects.pop()
+                try:
+                    future = _submit(pool, item)
+                except BrokenProcessPool:
+                    suspects.append(item)
+                    raise
+                pending[future] = item
                 if len(pending) >= AHEAD * self.workers:
                     yield from _finished(pending)
             while pending:
@@ -165,7 +169,8 @@ class RayEngine:
         self.workers = workers or len(os.sched_getaffinity(0))
 
     def run(self, make: Make[Item, Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result | WorkerDied]]:
-        """See ``Engine``. What was at work when a worker died is tried once more, each item by itself.
+        """See ``Engine``. What was at work, or waiting for the same worker, when one died is tried again: first in
+        blocks of one item, at last each item with nothing beside it.
 
         Raises:
             MissingExtra: Ray is not installed.
@@ -177,7 +182,8 @@ class RayEngine:
                 missing.discard(number)
                 yield listed[number], result
         for number in sorted(missing):
-            yield listed[number], WorkerDied("the worker ended without an answer twice; Ray's log says how")
+            died = WorkerDied("the worker that was given nothing else ended without an answer; Ray's log says how")
+            yield listed[number], next((r for _, r in self._pass(make, listed, [number], alone=True)), died)
 
     def _pass(
         self, make: Make[Item, Result], listed: list[Item], numbers: list[int], *, alone: bool
@@ -189,13 +195,15 @@ class RayEngine:
         # pickled by us: Ray would try to make columns of the items' fields
         rows = [{"number": n, "item": pickle.dumps(listed[n])} for n in numbers]
         data = ray.data.from_items(rows, override_num_blocks=blocks)
+        # Ray sets the levels of its loggers when the first data set is made. A crash is told by its WorkerDied
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             # Ray announces the end of these two arguments for 2.64 without naming others; pyproject.toml stays below
             warnings.simplefilter("ignore")
             mapped = data.map(
                 cast(Any, _RayWorker),
                 fn_constructor_args=(make,),
-                compute=ray.data.ActorPoolStrategy(size=self.workers),
+                compute=ray.data.ActorPoolStrategy(size=min(self.workers, blocks)),
                 num_cpus=1,
                 # a dead worker is replaced; its block is given up (see _connect) and comes again in the second pass
                 max_restarts=-1,
@@ -216,7 +224,7 @@ class RayEngine:
         return ray
 
     def _connect(self, ray: Any) -> None:
-        variables = dict.fromkeys(THREAD_VARIABLES, "1")
+        variables: dict[str, str] = dict.fromkeys(THREAD_VARIABLES, "1")
         options: dict[str, Any] = {}
         if "RAY_ADDRESS" not in os.environ:
             # on this machine workers see what this process sees, a script's own modules included
@@ -224,7 +232,6 @@ class RayEngine:
             # one core more than workers: Ray Data's own reading tasks need a place
             options = {"num_cpus": self.workers + 1, "include_dashboard": False}
         ray.init(**options, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="ERROR")
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.use_ray_tqdm = False

@@ -58,9 +58,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one unit: a clip's key, or a code and message. ``seconds`` of work and ``bytes`` on disk are costs.
+    """What became of one unit: a clip's key, or a code and message.
 
-    ``duration`` is the clip's own in seconds, 0 for a picture; ``sha256`` is the medium's.
+    ``seconds`` of work and ``bytes`` on disk are its costs; ``duration`` is the clip's own in seconds, 0 for a
+    picture; ``sha256`` is the medium's.
     """
 
     key: str
@@ -136,7 +137,9 @@ class Worker:
     def __init__(self, store: ClipStore, config: PreprocessConfig) -> None:
         self.store, self.config = store, config
         self.fingerprint = fingerprint(config)
-        self.front = FaceFrontEnd(weights.resolve, margin=config.margin, policy=config.policy)
+        self.front = FaceFrontEnd(
+            weights.resolve, margin=config.margin, policy=config.policy, detect_every=config.detect_every
+        )
 
     def __call__(self, job: Job) -> list[Outcome]:
         """One outcome for each unit, in order; a medium that cannot be read fails all its units with one reason."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import check_split, choice, mapped, rows, whole
+from .fields import check_split, choice, mapped, reader, rows, whole
 
 INFO = SourceInfo(
     name="affectnet",
@@ -18,7 +18,8 @@ INFO = SourceInfo(
     licence="research only, signed agreement",
     redistribute=False,
     obtain="A group leader requests it at http://mohammadmahoor.com/affectnet.",
-    citation="A. Mollahosseini et al., AffectNet: A Database for Facial Expression, Valence, and Arousal, IEEE TAC 2019",
+    citation="A. Mollahosseini et al., AffectNet: A Database for Facial Expression, Valence, and Arousal, "
+    "IEEE TAC 2019",
     layout="""
         Manually_Annotated_file_lists/training.csv and validation.csv with subDirectory_filePath,face_x,face_y,
             face_width,face_height,facial_landmarks,expression,valence,arousal
@@ -28,8 +29,8 @@ INFO = SourceInfo(
     counts=(287_000, 280_000, 260_000),
     expected={"train": 283_901, "val": 3_500},
     options={
-        "task": "expression (default), or action_units: the same pictures without labels, to be named by the annotator, as "
-        "the paper does for its zero-shot setting of action units"
+        "task": "expression (default), or action_units: the same pictures without labels, to be named by the "
+        "annotator, as the paper does for its zero-shot setting of action units"
     },
 )
 LABELS: dict[str, str | None] = {
@@ -48,6 +49,7 @@ LABELS: dict[str, str | None] = {
 FILES = {"train": "training.csv", "val": "validation.csv"}
 
 
+@reader(INFO)
 def read(root: Path, split: str, task: str = "expression") -> Iterator[Sample]:
     """The pictures of the seven classes of one split. The test labels were never published; there are no subjects."""
     wanted = check_split(INFO, split)

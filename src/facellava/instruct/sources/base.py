@@ -37,7 +37,9 @@ class SourceInfo:
         splits: the official splits that ``read`` knows, out of train, val, test.
         counts: Table 11 of the paper: initial, after preprocessing, after filtering; None if not in it.
         expected: number of samples that a complete official copy yields, by split (only what is documented).
+        tolerance: share by which a complete copy may differ from ``expected``, where publications disagree.
         options: keyword of ``read`` -> its help text.
+        resized_by: options under which other numbers of samples than ``expected`` are right.
         in_paper: one of the 13 datasets (and real-face controls) of Table 11.
         labelled: False where ``read`` yields samples without labels.
     """
@@ -54,7 +56,9 @@ class SourceInfo:
     splits: tuple[str, ...]
     counts: tuple[int, int, int] | None = None
     expected: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tolerance: float = 0.0
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    resized_by: tuple[str, ...] = ()
     in_paper: bool = True
     labelled: bool = True
 
@@ -125,9 +129,10 @@ def chunks(sample: Sample, seconds: float) -> Iterator[Sample]:
 def _duration(path: Path) -> float | None:
     """Seconds by the container's header, None when it cannot be opened or states none."""
     import av
+    from av.error import FFmpegError
 
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             return container.duration / 1_000_000 if container.duration else None
-    except (av.error.FFmpegError, OSError):
+    except (FFmpegError, OSError):
         return None

@@ -10,7 +10,7 @@ from facellava.errors import LabelUnknown, SourceLayout
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import check_split, choice, fields, mapped
+from .fields import check_split, choice, fields, is_text, mapped, reader
 
 INFO = SourceInfo(
     name="celeba",
@@ -35,6 +35,7 @@ INFO = SourceInfo(
 PARTITION = {"0": "train", "1": "val", "2": "test"}
 
 
+@reader(INFO)
 def read(root: Path, split: str, images: str = "img_celeba") -> Iterator[Sample]:
     """The pictures of one split; a subject is a celebrity's number, which the official partition keeps apart."""
     wanted = check_split(INFO, split)
@@ -47,9 +48,11 @@ def read(root: Path, split: str, images: str = "img_celeba") -> Iterator[Sample]
     names = _names(table)
     for line in fields(table, ["file", *names], skip=2):
         file = line.values["file"]
-        if parts.get(file) != wanted:
-            if file not in parts:
-                raise line.wrong(f"{file} is not in Eval/list_eval_partition.txt")
+        if file not in parts:
+            raise line.wrong(f"expected {file} in Eval/list_eval_partition.txt, too")
+        if file not in people:
+            raise line.wrong(f"expected {file} in Anno/identity_CelebA.txt, too")
+        if parts[file] != wanted:
             continue
         present = [name for name in names if mapped(line, name, {"1": True, "-1": False})]
         yield Sample(
@@ -61,19 +64,21 @@ def read(root: Path, split: str, images: str = "img_celeba") -> Iterator[Sample]
             kind="image",
             label=task.sort(present),
             known=task.sort(names),
-            subject=people.get(file),
+            subject=people[file],
         )
 
 
 def _names(table: Path) -> list[str]:
     """The attributes in the file's order, which must be our forty."""
-    with table.open(encoding="utf-8") as file:
+    with is_text(table), table.open(encoding="utf-8") as file:
         count, names = file.readline().strip(), file.readline().split()
     if not count.isdecimal() or not names:
         raise SourceLayout(f"{table}: expected the number of pictures on line 1 and the attributes' names on line 2")
-    known = set(tasks.get("attributes").names)
+    known = tasks.get("attributes").names
     if unknown := [name for name in names if name not in known]:
-        raise LabelUnknown(f"{table}, line 2: unknown attribute {unknown[0]!r}")
+        raise LabelUnknown(f"{table}, line 2: attribute is {unknown[0]!r}; documented are {', '.join(known)}")
+    if lacking := [name for name in known if name not in names]:
+        raise SourceLayout(f"{table}, line 2: expected the forty attributes; {lacking[0]} is missing")
     return names
 
 

@@ -9,7 +9,7 @@ from facellava.errors import LabelUnknown
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import VIDEO_ENDINGS, Line, check_split, choice, fold_of, rows
+from .fields import VIDEO_ENDINGS, Line, check_split, choice, reader, rows
 
 INFO = SourceInfo(
     name="crema_d",
@@ -29,7 +29,8 @@ INFO = SourceInfo(
     expected={"all": 7_442},
     options={
         "fold": "0: everything is train (default). 1 to 5: the actors of that fold are the test split. CREMA-D has no "
-        "official split; the paper validates over five folds without common actors, which it does not list"
+        "official split; the paper validates over five folds without common actors, which it does not list: actors are "
+        "dealt to the folds in the order of their numbers"
     },
 )
 LABELS = {
@@ -43,6 +44,7 @@ LABELS = {
 """The third part of a file name. There is no surprise."""
 
 
+@reader(INFO)
 def read(root: Path, split: str, fold: int = 0) -> Iterator[Sample]:
     """The clips of one split; a subject is an actor."""
     wanted = check_split(INFO, split)
@@ -50,11 +52,12 @@ def read(root: Path, split: str, fold: int = 0) -> Iterator[Sample]:
     table = require(INFO, root, "VideoDemographics.csv")
     clips = require(INFO, root, "VideoFlash")
     actors = {line.values["ActorID"]: line for line in rows(table, ["ActorID", "Age", "Sex", "Race", "Ethnicity"])}
+    folds = {actor: place % 5 + 1 for place, actor in enumerate(sorted(actors))}
     for file in sorted(clips.iterdir()):
         if file.suffix.lower() not in VIDEO_ENDINGS:
             continue
         actor, label, parts = _code(file, actors)
-        if (fold_of(actor, 5) == fold) != (wanted == "test"):
+        if (folds[actor] == fold) != (wanted == "test"):
             continue
         about = actors[actor].values
         meta = {
@@ -64,7 +67,7 @@ def read(root: Path, split: str, fold: int = 0) -> Iterator[Sample]:
             "age": about["Age"],
             "gender": about["Sex"],
             "race": about["Race"],
-            "fold": fold_of(actor, 5),
+            "fold": folds[actor],
         }
         media = file.absolute()
         yield Sample(
@@ -76,7 +79,7 @@ def _code(file: Path, actors: dict[str, Line]) -> tuple[str, str, list[str]]:
     parts = file.stem.split("_")
     if len(parts) != 4 or parts[2] not in LABELS or parts[0] not in actors:
         raise LabelUnknown(
-            f"{file}: expected ACTOR_SENTENCE_EMOTION_LEVEL with an actor of VideoDemographics.csv and an emotion out of "
-            f"{', '.join(LABELS)}"
+            f"{file}: expected a name ACTOR_SENTENCE_EMOTION_LEVEL with an actor of VideoDemographics.csv; documented "
+            f"emotions are {', '.join(LABELS)}"
         )
     return parts[0], LABELS[parts[2]], parts

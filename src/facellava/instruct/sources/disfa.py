@@ -13,7 +13,7 @@ from facellava.errors import LabelUnknown, SourceLayout
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import check_split, choice, fields, whole
+from .fields import check_split, choice, fields, reader, whole
 
 INFO = SourceInfo(
     name="disfa",
@@ -31,6 +31,7 @@ INFO = SourceInfo(
     splits=("train", "test"),
     counts=(131_000, 130_000, 123_000),
     expected={"all": 130_788},
+    tolerance=0.001,
     options={
         "threshold": "intensity from which a unit is active, 1 to 5; default 2",
         "units": "disfa: the eight of the benchmark (default), or all: the twelve coded ones",
@@ -39,10 +40,12 @@ INFO = SourceInfo(
         "fold": "0: everything is train (default). 1 to 3: the subjects of that fold are the test split. There is no "
         "official split; subjects are dealt to three folds in order, as nobody publishes the lists",
     },
+    resized_by=("every",),
 )
 CODED = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
 
 
+@reader(INFO)
 def read(
     root: Path,
     split: str,
@@ -70,7 +73,9 @@ def read(
     names = task.subset("disfa") if units == "disfa" else task.sort(CODED)
     labels = require(INFO, root, "ActionUnit_Labels")
     videos = require(INFO, root, f"Videos_{camera}Camera")
-    subjects = sorted(folder.name for folder in labels.iterdir() if folder.is_dir())
+    subjects = sorted(folder.name for folder in labels.glob("SN*") if folder.is_dir())
+    if not subjects:
+        require(INFO, labels, "SN001")
     for number, subject in enumerate(subjects):
         in_test = number % 3 + 1 == fold
         if in_test != (wanted == "test"):

@@ -12,7 +12,7 @@ from facellava.errors import SourceLayout
 from facellava.types import LabelValue, Sample
 
 from .base import SourceInfo, require
-from .fields import check_split
+from .fields import Split, check_split, is_text, reader
 
 INFO = SourceInfo(
     name="faba_instruct",
@@ -21,38 +21,41 @@ INFO = SourceInfo(
     modality="image",
     licence="research only; the pictures are AffectNet's",
     redistribute=False,
-    obtain="See https://github.com/JackYFL/EmoLA; the pictures come with AffectNet.",
+    obtain="See https://github.com/JackYFL/EmoLA; the pictures come with it.",
     citation="Y. Li et al., Facial Affective Behavior Analysis with Instruction Tuning, ECCV 2024",
     layout="""
-        emotion_train.json, emotion_test.json, au_train.json, au_test.json in LLaVA's form (some may be missing)
-        images/1.jpg ...
+        train/train_emotion_anno.json, train/train_au_anno.json in LLaVA's form (one of them may be missing)
+        eval/eval_emotion_anno.json, eval/eval_au_anno.json
+        train/images/..., eval/images/...: the annotations name them FABAInstruct/train/images/...
     """,
     splits=("train", "test"),
-    options={"images": "folder of the pictures; images below the root by default"},
+    expected={"train": 19_474 + 15_838, "test": 403 + 325},
     in_paper=False,
 )
 KINDS = {"emotion": "expression", "au": "action_units"}
+FOLDERS = {"train": "train", "test": "eval"}
 
 
-def read(root: Path, split: str, images: str = "") -> Iterator[Sample]:
+@reader(INFO)
+def read(root: Path, split: str) -> Iterator[Sample]:
     """The entries of one split, their text in ``meta['description']`` for the annotator ``recorded``.
 
-    The release states no labels apart from the text, so a label is what our parser reads in it; an entry in which it reads
-    none is passed on without a label.
+    The release states no labels apart from the text, so a label is what our parser reads in it; an entry in which it
+    reads none is passed on without a label.
     """
     wanted = check_split(INFO, split)
-    require(INFO, root, *(f"{kind}_{wanted}.json" for kind in KINDS))
-    folder = Path(images).expanduser() if images else root / "images"
-    for kind, task in KINDS.items():
-        path = root / f"{kind}_{wanted}.json"
-        if path.is_file():
-            for number, entry in enumerate(_entries(path)):
-                yield _sample(path, number, entry, task, folder, wanted)
+    files = {task: f"{FOLDERS[wanted]}/{FOLDERS[wanted]}_{kind}_anno.json" for kind, task in KINDS.items()}
+    require(INFO, root, *files.values())
+    for task, file in files.items():
+        if (root / file).is_file():
+            for number, entry in enumerate(_entries(root / file)):
+                yield _sample(root, root / file, number, entry, task, wanted)
 
 
 def _entries(path: Path) -> list[Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with is_text(path):
+            found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise SourceLayout(f"{path}, line {error.lineno}: expected a JSON list ({error.msg})") from error
     if not isinstance(found, list):
@@ -60,20 +63,21 @@ def _entries(path: Path) -> list[Any]:
     return found
 
 
-def _sample(path: Path, number: int, entry: Any, task: str, folder: Path, split: Any) -> Sample:
+def _sample(root: Path, path: Path, number: int, entry: Any, task: str, split: Split) -> Sample:
     try:
         image, text = str(entry["image"]), str(entry["conversations"][1]["value"]).strip()
     except (KeyError, IndexError, TypeError) as error:
         raise SourceLayout(f"{path}, entry {number}: expected 'image' and two 'conversations'") from error
+    image = image.removeprefix("FABAInstruct/")
     known = tasks.get(task)
     parsed = known.parse(text)
     label: LabelValue = parsed.active if known.kind == "multi" else parsed.label
     return Sample(
-        id=f"faba_instruct/{image}@{task}",
+        id=f"faba_instruct/{Path(image).with_suffix('').as_posix()}@{task}",
         source="faba_instruct",
         split=split,
         task=task,
-        media=(folder / image).absolute(),
+        media=(root / image).absolute(),
         kind="image",
         label=label,
         known=known.default_names if isinstance(label, tuple) else (),

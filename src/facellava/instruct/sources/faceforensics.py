@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from facellava.errors import SourceLayout
+from facellava.errors import SourceLayout, UsageError
 from facellava.types import Sample
 
 from .base import SourceInfo, chunks, require
-from .fields import Split, check_split, choice
+from .fields import Split, check_split, choice, is_text, reader
 
 MANIPULATIONS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 
@@ -38,6 +38,7 @@ INFO = SourceInfo(
 )
 
 
+@reader(INFO)
 def read(
     root: Path,
     split: str,
@@ -51,6 +52,10 @@ def read(
     """
     wanted = check_split(INFO, split)
     choice(INFO, "compression", compression, ("raw", "c23", "c40"))
+    if not isinstance(chunk_seconds, (int, float)) or chunk_seconds < 0:
+        raise UsageError(f"{INFO.name}: option chunk_seconds is {chunk_seconds!r}, but must be seconds, or 0")
+    if isinstance(manipulations, str):
+        raise UsageError(f"{INFO.name}: option manipulations is {manipulations!r}, but must be a list")
     kinds = [choice(INFO, "manipulations", name, MANIPULATIONS) for name in manipulations or MANIPULATIONS]
     pairs = _pairs(require(INFO, root, f"splits/{wanted}.json"))
     originals = require(INFO, root, f"original_sequences/youtube/{compression}/videos")
@@ -65,10 +70,16 @@ def read(
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return [(str(one), str(other)) for one, other in found]
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise SourceLayout(f'{path}: expected a JSON list of pairs such as ["033", "097"]') from error
+        with is_text(path):
+            found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise SourceLayout(f"{path}, line {error.lineno}: expected a JSON list ({error.msg})") from error
+    pairs = []
+    for number, pair in enumerate(found if isinstance(found, list) else [found]):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(name, str) for name in pair):
+            raise SourceLayout(f'{path}, entry {number}: expected a pair such as ["033", "097"], found {pair!r:.60}')
+        pairs.append((pair[0], pair[1]))
+    return pairs
 
 
 def _pieces(file: Path, split: Split, kind: str, pair: tuple[str, str], seconds: float) -> Iterator[Sample]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import VIDEO_ENDINGS, check_split, fields, find_media, mapped
+from .fields import VIDEO_ENDINGS, check_split, fields, find_media, mapped, reader
 
 INFO = SourceInfo(
     name="ferv39k",
@@ -18,7 +18,8 @@ INFO = SourceInfo(
     licence="research only, signed agreement",
     redistribute=False,
     obtain="Send the signed agreement of https://wangyanckxx.github.io/Proj_CVPR2022_FERV39k.html.",
-    citation="Y. Wang et al., FERV39k: A Large-Scale Multi-Scene Dataset for Facial Expression Recognition in Videos, CVPR 2022",
+    citation="Y. Wang et al., FERV39k: A Large-Scale Multi-Scene Dataset for Facial Expression Recognition in Videos, "
+    "CVPR 2022",
     layout="""
         4_setups/All_scenes/train_All.csv and test_All.csv, lines: Action/Happy/0267 Happy
         0_7_LabelClips/Action/Happy/0267.mp4 ... (or .avi)
@@ -38,6 +39,7 @@ LABELS = {
 }
 
 
+@reader(INFO)
 def read(root: Path, split: str) -> Iterator[Sample]:
     """The clips of one split of the all-scenes setup. FERV39k names no people."""
     wanted = check_split(INFO, split)

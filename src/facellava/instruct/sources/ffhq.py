@@ -11,7 +11,7 @@ from pathlib import Path
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import check_split
+from .fields import check_split, reader
 
 INFO = SourceInfo(
     name="ffhq",
@@ -34,6 +34,7 @@ FIRST_OF_VAL = 60_000
 """The first 60,000 are meant for training, the others for validation."""
 
 
+@reader(INFO)
 def read(root: Path, split: str) -> Iterator[Sample]:
     """The pictures of one split, without labels: the annotator names the attributes."""
     wanted = check_split(INFO, split)

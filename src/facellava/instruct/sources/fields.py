@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from facellava.errors import LabelUnknown, SourceLayout, UsageError
+from facellava.types import Sample
 
 from .base import SourceInfo
 
@@ -18,6 +21,32 @@ Value = TypeVar("Value")
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".wmv")
+
+
+def reader(info: SourceInfo) -> Callable[[Callable[..., Iterator[Sample]]], Callable[..., Iterator[Sample]]]:
+    """Makes a ``read`` refuse splits and options that ``info`` does not name, before the first sample is asked for."""
+
+    def wrap(read: Callable[..., Iterator[Sample]]) -> Callable[..., Iterator[Sample]]:
+        @functools.wraps(read)
+        def checked(root: Path, split: str, **options: object) -> Iterator[Sample]:
+            check_split(info, split)
+            no_options(info, options)
+            return read(Path(root), split, **options)
+
+        return checked
+
+    return wrap
+
+
+@contextmanager
+def is_text(path: Path) -> Iterator[None]:
+    """Turns what goes wrong with the bytes of an annotation file into SourceLayout."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SourceLayout(f"{path}: expected UTF-8 text; byte {error.start} is none") from error
+    except csv.Error as error:
+        raise SourceLayout(f"{path}: expected a table of text ({error})") from error
 
 
 class Line(NamedTuple):
@@ -53,21 +82,23 @@ def rows(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> Iterato
     Raises:
         SourceLayout: a column is missing, or a row is shorter than the header.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = header
+    with is_text(path), path.open(encoding="utf-8-sig", newline="") as file:
+        table = csv.DictReader(file, delimiter=delimiter)
+        header = [name.strip() for name in table.fieldnames or ()]
+        table.fieldnames = header
         if lacking := [name for name in columns if name not in header]:
             raise SourceLayout(f"{path}, line 1: expected the columns {', '.join(columns)}; {lacking[0]} is missing")
-        for row in reader:
+        for row in table:
             if None in row.values():
-                raise SourceLayout(f"{path}, line {reader.line_num}: expected {len(header)} values")
-            yield Line(path, reader.line_num, {k: str(v).strip() for k, v in row.items() if k is not None})
+                raise SourceLayout(f"{path}, line {table.line_num}: expected {len(header)} values")
+            yield Line(path, table.line_num, {k: str(v).strip() for k, v in row.items() if k is not None})
 
 
 def fields(path: Path, names: Sequence[str], *, delimiter: str | None = None, skip: int = 0) -> Iterator[Line]:
     """Lines of a text file without a header, each of exactly the named fields; blank lines are left out."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    with is_text(path):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    for number, line in enumerate(lines, 1):
         if number <= skip or not line.strip():
             continue
         values = [value.strip() for value in line.split(delimiter)]
@@ -78,7 +109,7 @@ def fields(path: Path, names: Sequence[str], *, delimiter: str | None = None, sk
 
 def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of a file of JSON lines."""
-    with path.open(encoding="utf-8") as file:
+    with is_text(path), path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -111,7 +142,7 @@ def whole(line: Line, name: str) -> int:
 
 
 def find_media(folder: Path, stems: Sequence[str], endings: Sequence[str]) -> Path:
-    """The first file that exists of all stems and endings; otherwise the first candidate, which preprocessing reports."""
+    """The first file that exists of all stems and endings; else the first candidate, which preprocessing reports."""
     candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
     return next((path for path in candidates if path.is_file()), candidates[0])
 

@@ -1,7 +1,8 @@
 """Your own pictures and videos: a folder with ``labels.csv`` or ``labels.jsonl``, or with one folder for each class.
 
-A row names a ``file`` below the root and whatever is known about its face: ``expression``, ``action_units``, ``attributes``,
-``age``, ``authenticity``. What is not in it is unknown. Each labelled task of a row becomes a sample of its own.
+A row names a ``file`` below the root and whatever is known about its face: ``expression``, ``action_units``,
+``attributes``, ``age``, ``authenticity``. What is not in it is unknown. Each labelled task of a row becomes a sample of
+its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from facellava.tasks.task import Task
 from facellava.types import LabelValue, MediaKind, Sample
 
 from .base import SourceInfo, require
-from .fields import IMAGE_ENDINGS, VIDEO_ENDINGS, Split, check_split, objects, rows
+from .fields import IMAGE_ENDINGS, VIDEO_ENDINGS, Split, check_split, objects, reader, rows
 
 INFO = SourceInfo(
     name="folder",
@@ -69,11 +70,10 @@ class _Options:
     redistribute: bool = False
 
 
+@reader(INFO)
 def read(root: Path, split: str, **options: Any) -> Iterator[Sample]:
     """The samples of one split; rows without a split are ``train``. See ``Source.read``."""
     wanted = check_split(INFO, split)
-    if unknown := options.keys() - INFO.options.keys():
-        raise UsageError(f"folder has no option {min(unknown)!r}; it has {', '.join(INFO.options)}")
     given = _Options(**options)
     if given.task:
         if wanted == "train":
@@ -222,7 +222,7 @@ def _by_class(root: Path, task: Task, given: _Options) -> Iterator[Sample]:
     if task.kind == "multi":
         raise UsageError(f"folder: classes by folder need a task of one label, and {task.name} has several")
     if not root.is_dir():
-        require(INFO, root, "")
+        raise SourceLayout(f"folder: {root} is no folder; expected one with a folder for each class of {task.name}")
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not folders:
         raise SourceLayout(f"folder: {root} holds no folders; expected one for each class of {task.name}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import VIDEO_ENDINGS, check_split, choice, fields, find_media, mapped
+from .fields import VIDEO_ENDINGS, check_split, choice, fields, find_media, mapped, reader
 
 INFO = SourceInfo(
     name="mafw",
@@ -35,6 +35,7 @@ LABELS: dict[str, str | None] = {
 }
 
 
+@reader(INFO)
 def read(root: Path, split: str, fold: int = 1) -> Iterator[Sample]:
     """The clips of the seven kept classes of one split of one fold. MAFW names no people."""
     wanted = check_split(INFO, split)

@@ -8,7 +8,7 @@ from pathlib import Path
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import VIDEO_ENDINGS, check_split
+from .fields import VIDEO_ENDINGS, check_split, reader
 
 INFO = SourceInfo(
     name="mer2023",
@@ -18,16 +18,20 @@ INFO = SourceInfo(
     licence="research only, signed agreement",
     redistribute=False,
     obtain="Send the signed agreement of http://merchallenge.cn/datasets.",
-    citation="Z. Lian et al., MER 2023: Multi-label Learning, Modality Robustness, and Semi-Supervised Learning, ACM MM 2023",
+    citation="Z. Lian et al., MER 2023: Multi-label Learning, Modality Robustness, and Semi-Supervised Learning, "
+    "ACM MM 2023",
     layout="""
         test3/sample_00000000.avi ... (or .mp4), the unlabelled clips
     """,
     splits=("train",),
+    expected={"train": 73_148},
+    tolerance=0.03,
     in_paper=False,
     labelled=False,
 )
 
 
+@reader(INFO)
 def read(root: Path, split: str) -> Iterator[Sample]:
     """Every clip, without a label: the annotator names the expression."""
     wanted = check_split(INFO, split)

@@ -9,7 +9,7 @@ from facellava.errors import LabelUnknown
 from facellava.types import Sample
 
 from .base import SourceInfo, require
-from .fields import IMAGE_ENDINGS, check_split, choice, fields, find_media, mapped
+from .fields import IMAGE_ENDINGS, check_split, choice, fields, find_media, mapped, reader
 
 INFO = SourceInfo(
     name="raf_db",
@@ -19,7 +19,8 @@ INFO = SourceInfo(
     licence="research only, on request",
     redistribute=False,
     obtain="Ask for the password as http://www.whdeng.cn/RAF/model1.html says.",
-    citation="S. Li et al., Reliable Crowdsourcing and Deep Locality-Preserving Learning for Expression Recognition, CVPR 2017",
+    citation="S. Li et al., Reliable Crowdsourcing and Deep Locality-Preserving Learning for Expression Recognition, "
+    "CVPR 2017",
     layout="""
         EmoLabel/list_patition_label.txt, lines: train_00001.jpg 5 (spelled so in the release)
         Image/original/train_00001.jpg ... or Image/aligned/train_00001_aligned.jpg ...
@@ -40,6 +41,7 @@ LABELS = {
 }
 
 
+@reader(INFO)
 def read(root: Path, split: str, images: str = "original") -> Iterator[Sample]:
     """The pictures of one split. RAF-DB names no people."""
     wanted = check_split(INFO, split)

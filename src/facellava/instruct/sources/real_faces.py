@@ -11,7 +11,7 @@ from facellava.types import Sample
 
 from . import dfew, ferv39k, mafw
 from .base import SourceInfo
-from .fields import check_split
+from .fields import check_split, reader
 
 READERS = {"dfew": dfew, "mafw": mafw, "ferv39k": ferv39k}
 
@@ -33,6 +33,7 @@ INFO = SourceInfo(
 )
 
 
+@reader(INFO)
 def read(root: Path, split: str, **folders: str) -> Iterator[Sample]:
     """The clips of one split of all parts that are there, with the label ``real``.
 
@@ -40,7 +41,7 @@ def read(root: Path, split: str, **folders: str) -> Iterator[Sample]:
     """
     wanted = check_split(INFO, split)
     places = {name: Path(folders[name]).expanduser() if name in folders else root / name for name in READERS}
-    found = {name: place for name, place in places.items() if place.is_dir()}
+    found = {name: place for name, place in places.items() if name in folders or place.is_dir()}
     if not found:
         raise SourceLayout(f"real_faces: {root} holds none of dfew, mafw, ferv39k: put at least one there, or name it")
     for name, place in found.items():
