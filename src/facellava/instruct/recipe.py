@@ -223,7 +223,7 @@ def load_recipe(name: str, roots: Mapping[str, Path] | None = None, *, only: Seq
     recipe = typing.cast(Recipe, _build(Recipe, raw, name))
     if only:
         recipe = _without_others(recipe, only, name)
-    return _with_roots(recipe, base, roots or {}, name)
+    return _with_roots(recipe, base, {} if roots is None else roots, name)
 
 
 def _without_others(recipe: Recipe, only: Sequence[str], name: str) -> Recipe:
