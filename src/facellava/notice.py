@@ -12,9 +12,10 @@ __all__ = ["TEXT", "show_once"]
 TEXT = """\
 facellava describes what a face displays. It does not know what a person feels, thinks or intends, and it does
 not identify anyone. Ages are estimates; "possible manipulation" is a hint, never proof. Everything runs on this
-machine; nothing is sent or kept. Inform the people you analyse, and check the law where you are: in the EU,
-inferring emotions at work or in education is prohibited but for medical or safety reasons (AI Act, Art. 5(1)(f)).
-`--mode movements` reports movements without any claim about expression. More: docs/responsible-use.md."""
+machine; no face leaves it but for a service that you name. Inform the people you analyse, and check the law
+where you are: in the EU, inferring emotions at work or in education is prohibited but for medical or safety
+reasons (AI Act, Art. 5(1)(f)). `--mode movements` reports movements without any claim about expression.
+More: docs/responsible-use.md."""
 
 _MARK = "notice-1-shown"
 

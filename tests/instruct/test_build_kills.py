@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from build_world import make_faces, recipe_text
 from fault_server import FaultServer
-from test_build import moody, transport_fault
+from test_whole_builds import moody, transport_fault
 
 COMMAND = [sys.executable, "-m", "facellava", "data", "build"]
 

@@ -103,6 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.split("?")[0].strip("/").split("/")
         if parts[-1] == "content":
             self._send(200, self.owner.files[parts[-2]].encode(), "text/plain")
+        elif parts[-1] == "batches":
+            found = list(self.owner.batches.values())
+            self._json(200, {"object": "list", "data": found, "has_more": False, "operations": found})
         elif "batches" in parts:
             self._json(200, self.owner.batches["/".join(parts[parts.index("batches") :])])
         else:
@@ -213,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
             "input_file_id": body["input_file_id"],
             "output_file_id": files["output"],
             "error_file_id": files["error"] if bad else None,
+            "metadata": body.get("metadata"),
         }
         self.owner.batches[name] = batch
         self._json(200, batch)
@@ -230,6 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             "metadata": {
                 "name": name,
                 "state": "BATCH_STATE_SUCCEEDED",
+                "displayName": body["batch"].get("displayName"),
                 "output": {"inlinedResponses": {"inlinedResponses": answers}},
             },
             "done": True,

@@ -30,8 +30,7 @@ from facellava.llm import (
     require_consent,
 )
 from facellava.llm.budget import expected_input
-from facellava.llm.jobs import Jobs
-from facellava.llm.openai_client import OpenAiClient
+from facellava.llm.jobs import Job, Jobs
 from facellava.llm.retry import retry_after
 from facellava.llm.throttle import Throttle
 
@@ -290,16 +289,21 @@ def test_gemini_batch(tmp_path: Path) -> None:
     assert found == {"a": "A", "b": "B", "c": "C"}
 
 
-def test_restart_waits_for_the_batch_that_was_started(tmp_path: Path) -> None:
-    """A process that dies after the upload leaves its job behind; the next one reads its answers."""
+@pytest.mark.parametrize("service", ["openai", "gemini"])
+@pytest.mark.parametrize("noted", [True, False])
+def test_restart_waits_for_the_batch_that_was_started(tmp_path: Path, service: str, noted: bool) -> None:
+    """A process that dies after the start leaves its job behind, noted or not; the next one reads its answers."""
     with FaultServer(shout) as server:
-        given = config(server, jobs=tmp_path / "jobs.json")
-        raw, jobs = connect(given)._raw, Jobs(given.jobs)
-        assert isinstance(raw, OpenAiClient)
-        wanted = {request.key: request for request in (ask("a"), ask("b"))}
-        jobs.put(wanted, raw._upload(wanted))  # and here the process is killed
-        again = connect(given)
-        found = {request.text: reply.text for request, reply in again.complete_batch([ask("b"), ask("a")])}
+        given = config(server, service, jobs=tmp_path / "jobs.json")
+        asked = [ask("a"), ask("b")]
+        first = connect(given, CallCache(tmp_path / "lost"))
+        assert dict(first.complete_batch(asked))[asked[0]].text == "A"
+        name = next(iter(server.batches)).removeprefix("" if service == "gemini" else "batches/")
+        if noted:
+            Jobs(given.jobs).put(Job(first.name, name, tuple(request.key for request in asked)))
+        # as if killed before any answer was kept: the cache and, if not noted, the job's name are gone
+        again = connect(given, CallCache(tmp_path / "empty"))
+        found = {request.text: reply.text for request, reply in again.complete_batch(asked)}
     assert found == {"a": "A", "b": "B"}
-    assert len(server.batches) == 1, "uploaded once"
-    assert json.loads((tmp_path / "jobs.json").read_text()) == {}
+    assert len(server.batches) == 1, "paid once"
+    assert json.loads((tmp_path / "jobs.json").read_text()) == []

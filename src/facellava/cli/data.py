@@ -103,8 +103,10 @@ def plan(
     video_hours: Annotated[float, typer.Option(min=0)] = 120.0,
     cores: Annotated[int, typer.Option(min=1, help="That preprocess at once.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Samples annotated and rated at once.")] = 1,
-    price_input: Annotated[float, typer.Option(help="Money per million input tokens.")] = 0.0,
-    price_output: Annotated[float, typer.Option(help="Money per million output tokens.")] = 0.0,
+    price_input: Annotated[float, typer.Option(min=0, help="Money per million input tokens.")] = 0.0,
+    price_output: Annotated[float, typer.Option(min=0, help="Money per million output tokens.")] = 0.0,
+    rater_price_input: Annotated[float | None, typer.Option(min=0, help="The same of the rater, if other.")] = None,
+    rater_price_output: Annotated[float | None, typer.Option(min=0, help="The same of the rater, if other.")] = None,
     as_json: _Json = False,
 ) -> int:
     """Hours, disk, tokens and money of a large build, from the measured costs of a small one."""
@@ -114,7 +116,10 @@ def plan(
     from facellava.instruct.plan import plan as make_plan
 
     prices = {
-        f"{s}_{d}": p for s in ("annotate", "rate") for d, p in (("input", price_input), ("output", price_output))
+        "annotate_input": price_input,
+        "annotate_output": price_output,
+        "rate_input": price_input if rater_price_input is None else rater_price_input,
+        "rate_output": price_output if rater_price_output is None else rater_price_output,
     }
     costs = measure(build)
     found = make_plan(
@@ -135,12 +140,16 @@ def export(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that 'data build' wrote (OUT/dataset).")],
     form: Annotated[str, typer.Option("--format", help="llava, sharegpt or webdataset.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
+    multi_turn: Annotated[
+        bool, typer.Option("--multi-turn", help="One conversation for each face, of all rows about it.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Fixes the order of the turns.")] = 0,
 ) -> int:
     """Write a dataset in another format."""
     from facellava.instruct.export import export as export_dataset
 
-    written = export_dataset(dataset, form, out)
-    print(f"{written} conversations in {out}")
+    written = export_dataset(dataset, form, out, multi_turn=multi_turn, seed=seed)
+    print(f"{written:,} conversations in {out}")
     return 0
 
 
@@ -153,7 +162,7 @@ def import_file(
     """Read LLaVA JSON into the store of record."""
     from facellava.instruct.importer import import_llava
 
-    print(f"{import_llava(file, out, media or file.parent)} rows in {out}")
+    print(f"{import_llava(file, out, media or file.parent):,} rows in {out}")
     return 0
 
 

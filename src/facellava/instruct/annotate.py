@@ -7,6 +7,7 @@ import json
 import random
 import re
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,16 +17,17 @@ from facellava.face import blendshape_names
 from facellava.instruct import asking
 from facellava.instruct.evidence import FaceEvidence, description_parts, measures_from_blendshapes
 from facellava.instruct.leaks import find_disclaimer, find_inner_state, find_leak
-from facellava.instruct.prompts import annotation_prompt
+from facellava.instruct.prompts import annotation_prompt, fingerprint_of
 from facellava.instruct.records import Annotation, Rejected
 from facellava.instruct.temporal import course_of
 from facellava.llm import ChatClient, ChatReply, ChatRequest
 from facellava.tasks.task import Task
 from facellava.types import FaceClip, LabelValue, Sample
 
-CODE_VERSION = 1
-"""Raised when the same sample would be described in other words."""
+CODE_VERSION = 2
+"""Raised when the same sample would be described in other words, or other answers would pass."""
 FEWEST_WORDS, MOST_CHARACTERS = 5, 2500
+_TEXTS = ("evidence.toml", "temporal.toml")
 
 
 class Annotator(Protocol):
@@ -38,7 +40,7 @@ class Annotator(Protocol):
     fingerprint: str
 
     def annotate(self, sample: Sample, clip: FaceClip) -> Annotation:
-        """A description whose beginning states the label. Raises ``Rejected`` with a reason."""
+        """A description that states the label; age and deepfake begin with it. Raises ``Rejected`` with a reason."""
         ...
 
 
@@ -53,8 +55,14 @@ def label_in(task: Task, text: str) -> LabelValue:
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of plain values."""
+    """A short hash of plain values and of this module's version."""
     return hashlib.sha256(json.dumps([CODE_VERSION, *parts], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def evidence_hash() -> str:
+    """A hash of the words in which evidence is put."""
+    folder = resources.files("facellava.instruct")
+    return fingerprint([(folder / name).read_text(encoding="utf-8") for name in _TEXTS])
 
 
 # --- from measured evidence ---
@@ -63,37 +71,36 @@ def fingerprint(*parts: Any) -> str:
 class EvidenceAnnotator:
     """Words that follow from the label and from measured movement; asks no model and needs no network.
 
-    A video also gets a sentence on how the movement develops, where something measurable moves.
+    A video also gets a sentence on how the movement that speaks for its label develops, where it can be measured.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
-        self.fingerprint = fingerprint("evidence", seed)
+        self.fingerprint = fingerprint("evidence", seed, evidence_hash())
 
     def annotate(self, sample: Sample, clip: FaceClip) -> Annotation:
         """See ``Annotator``. Rejected: ``no_label`` for a sample without one."""
         if sample.label is None:
             raise Rejected("no_label", "the evidence annotator explains labels, and this sample has none")
         rng = random.Random(f"{self.seed}-{sample.id}-evidence")
-        names = blendshape_names()
-        course = course_of(clip, names)
-        evidence = evidence_of(sample, measures_from_blendshapes(clip.blendshapes[course.apex], names))
-        head, rest = description_parts(evidence, sample.task, rng)
-        if sample.kind == "video" and (sentence := course.sentence(sample, rng)):
-            rest = [sentence, *rest[1:]] if sample.task == "expression" and len(rest) > 1 else [*rest, sentence]
-        return Annotation(" ".join([head, *(text for text in rest if text)]), "evidence")
+        course = course_of(sample, clip)
+        measures = measures_from_blendshapes(clip.blendshapes[course.apex], blendshape_names())
+        head, rest = description_parts(evidence_of(sample, measures), sample.task, rng)
+        sentences = [head, *rest, course.sentence(rng)]
+        return Annotation(" ".join(text for text in sentences if text), "evidence")
 
 
 def evidence_of(sample: Sample, measures: Mapping[str, float]) -> FaceEvidence:
     """The sample's label and the measured movement, as the evidence language takes them."""
-    label, names = sample.label, set(sample.label if isinstance(sample.label, tuple) else ())
-    known = {name: name in names for name in sample.known}
+    task, label = sample.task, sample.label
+    active = label if isinstance(label, tuple) else ()
+    known = {name: name in active for name in sample.known}
     return FaceEvidence(
-        expression=str(label) if sample.task == "expression" else None,
-        action_units=known if sample.task == "action_units" else None,
-        attributes=known if sample.task == "attributes" else None,
-        age=int(label) if sample.task == "age" and not isinstance(label, tuple) and label is not None else None,
-        authenticity=("fake" if label == "fake" else "real") if sample.task == "deepfake" else None,
+        expression=label if task == "expression" and isinstance(label, str) else None,
+        action_units=known if task == "action_units" else None,
+        attributes=known if task == "attributes" else None,
+        age=label if task == "age" and isinstance(label, int) else None,
+        authenticity="fake" if label == "fake" else "real" if label == "real" else None,
         measures=measures,
     )
 
@@ -106,7 +113,8 @@ class RecordedAnnotator:
 
     Args:
         file: JSON lines with ``id`` and ``description`` (or ``descriptions``, whose first is taken); None for the
-            descriptions in the samples' ``meta``. An id may be the sample's whole id or the part after the source.
+            descriptions in the samples' ``meta``. An id may be the sample's whole id or the medium's alone: without
+            the source before it, and without ``#<piece>`` and ``@<task>`` behind.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -114,22 +122,23 @@ class RecordedAnnotator:
         self.fingerprint = fingerprint("recorded", self.descriptions)
 
     def annotate(self, sample: Sample, clip: FaceClip) -> Annotation:
-        """See ``Annotator``. Rejected: ``no_description``, ``label_leak``, ``inner_state``, ``contradicts_label``."""
+        """See ``Annotator``. Rejected: ``no_description``, ``label_leak``, ``refused``, ``inner_state``,
+        ``contradicts_label``.
+        """
         text = self._find(sample)
         if text is None:
             raise Rejected("no_description", "no description is recorded for this sample")
         _refuse_words(text)
-        task = tasks.get(sample.task)
-        if sample.label is not None and not says(task, text, sample.label):
-            # a recorded sentence describes the face; the task's own beginning states the label
-            text = f"{task.head(sample.label)} {text}"
-            if not says(task, text, sample.label):
+        if sample.label is not None:
+            begun = _begun(tasks.get(sample.task), text, sample.label)
+            if begun is None:
                 raise Rejected("contradicts_label", f"the description speaks for another label: {text[:80]!r}")
+            text = begun
         return Annotation(text, "recorded")
 
     def _find(self, sample: Sample) -> str | None:
-        short = sample.id.removeprefix(f"{sample.source}/").split("@")[0].split("#")[0]
-        for key in (sample.id, short):
+        medium = re.sub(r"(?:#\d+|@\w+)*$", "", sample.id.removeprefix(f"{sample.source}/"))
+        for key in (sample.id, medium):
             if key in self.descriptions:
                 return self.descriptions[key]
         found = sample.meta.get("description")
@@ -140,12 +149,13 @@ def _read_descriptions(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise FileMissing(f"{file} is missing: it should hold the recorded descriptions")
     found = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            found[str(row["id"])] = str(row.get("description") or row["descriptions"][0]).strip()
-        except (json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise SourceLayout(f"{file}, line {number}: expected an object with 'id' and 'description'") from error
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                found[str(row["id"])] = str(row.get("description") or row["descriptions"][0]).strip()
+            except (json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
+                raise SourceLayout(f"{file}, line {number}: expected an object with 'id' and 'description'") from error
     return found
 
 
@@ -166,16 +176,17 @@ class LlmAnnotator:
     ) -> None:
         self.client, self.model = client, model
         self.use_labels, self.attempts, self.max_tokens = use_labels, attempts, max_tokens
-        hashes = [annotation_prompt(sample, use_label=use_labels)[0].hash for sample in _one_of_each(tasks.all_tasks())]
-        self.fingerprint = fingerprint("llm", client.name, model, use_labels, attempts, max_tokens, hashes)
+        prompts = fingerprint_of("annotate")
+        self.fingerprint = fingerprint("llm", client.name, model, use_labels, attempts, max_tokens, prompts)
 
     def request(self, sample: Sample, clip: FaceClip, attempt: int = 0, problem: str = "") -> ChatRequest:
         """The question about one sample; the same bytes whenever it is asked."""
-        _, text = annotation_prompt(sample, use_label=self.use_labels)
+        pictures = asking.pictures(clip)
+        _, text = annotation_prompt(sample, use_label=self.use_labels, frames=len(pictures))
         return ChatRequest(
             model=self.model,
             text=asking.repaired(text, attempt, problem),
-            attachments=asking.pictures(clip),
+            attachments=pictures,
             max_tokens=self.max_tokens,
             attempt=attempt,
         )
@@ -208,54 +219,80 @@ class LlmAnnotator:
         if not isinstance(reason, str) or "label" not in answer:
             raise Rejected("invalid_answer", "the object lacks 'label' or 'reason'")
         reason = " ".join(reason.split())
-        if len(reason.split()) < FEWEST_WORDS or len(reason) > MOST_CHARACTERS:
-            raise Rejected("invalid_answer", f"the reason has {len(reason.split())} words")
+        if len(reason.split()) < FEWEST_WORDS:
+            raise Rejected("invalid_answer", f"the reason has {len(reason.split())} words, fewer than {FEWEST_WORDS}")
+        if len(reason) > MOST_CHARACTERS:
+            raise Rejected("invalid_answer", f"the reason is longer than {MOST_CHARACTERS} characters")
         _refuse_words(reason)
-        task = tasks.get(sample.task)
-        named = _named(task, answer["label"])
+        named = _named(sample, answer["label"])
         if named is None:
-            raise Rejected("invalid_answer", f"'label' is {answer['label']!r}, which is no label of the task")
-        given = sample.label if self.use_labels else None
-        if given is not None and named != given:
-            raise Rejected("contradicts_label", f"'label' is {answer['label']!r}, not the label that was asked about")
-        return _checked(task, reason, named)
+            raise Rejected("invalid_answer", f"'label' is {answer['label']!r}, which is none of the task's labels")
+        if self.use_labels and sample.label is not None and named != sample.label:
+            raise Rejected("contradicts_label", f"'label' is {answer['label']!r}, not what was asked about")
+        return _stating(tasks.get(sample.task), reason, named)
 
 
-def _checked(task: Task, reason: str, label: LabelValue) -> str:
-    """The reason, begun with the label where the task wants that; raises ``Rejected`` where it says something else."""
+def _stating(task: Task, reason: str, label: LabelValue) -> str:
+    """The reason, begun with the label where it names none; raises ``Rejected`` where it states something else."""
     if task.name in ("age", "deepfake") and not re.match(rf"\W*{label}\b", reason, re.IGNORECASE):
         raise Rejected("contradicts_label", f"the reason does not begin with {label}")
-    if says(task, reason, label):
-        return reason
-    # a good explanation need not name what it explains; the task's own beginning does
-    begun = f"{task.head(label)} {reason}" if label is not None else reason
-    if task.kind == "single" and task.name != "deepfake" and says(task, begun, label):
-        return begun
-    raise Rejected("contradicts_label", f"the reason speaks for {label_in(task, reason)!r} instead of {label!r}")
+    # a good explanation of an expression need not name it; several labels must all be explained
+    text = _begun(task, reason, label) if task.name == "expression" else reason
+    if text is None or not says(task, text, label):
+        stated = _shown(task, _stated(task, reason))
+        raise Rejected("contradicts_label", f"the reason states {stated}, not {_shown(task, label)}")
+    return text
+
+
+def _shown(task: Task, label: set[str] | LabelValue) -> str:
+    if isinstance(label, set | tuple):
+        return ", ".join(task.sort(label)) or "none"
+    return "nothing" if label is None else str(label)
+
+
+def _begun(task: Task, text: str, label: LabelValue) -> str | None:
+    """The text, begun with the task's own statement where it states no label; None where it states another one."""
+    assert label is not None
+    if says(task, text, label):
+        return text
+    if task.kind == "single" and label_in(task, text) is not None:
+        return None
+    begun = f"{task.head(label).removesuffix('.')}. {text}"
+    return begun if says(task, begun, label) else None
 
 
 def says(task: Task, text: str, label: LabelValue) -> bool:
-    """Whether a description states the label (attributes: at least the given ones, each spelled exactly)."""
+    """Whether a description states the label.
+
+    Attributes: each one spelled exactly, and no other one spelled so; other words for further attributes may occur.
+    """
+    return _stated(task, text) == (set(label) if isinstance(label, tuple) else label)
+
+
+def _stated(task: Task, text: str) -> set[str] | LabelValue:
+    """What a description states, of several labels as a set; see ``says``."""
     found = label_in(task, text)
-    if task.name == "attributes" and isinstance(label, tuple):
-        return all(name in text for name in label) and set(label) <= set(found if isinstance(found, tuple) else ())
-    if isinstance(label, tuple) and not label:
-        return not found
-    return found == label
+    if task.kind != "multi":
+        return found
+    names = found if isinstance(found, tuple) else ()
+    spelled = {name: rf"(?<!\w){re.escape(name)}(?!\w)" for name in names}
+    return {name for name in names if task.name != "attributes" or re.search(spelled[name], text)}
 
 
-def _named(task: Task, value: Any) -> LabelValue:
-    """The label in an answer's JSON; None where it is none of the task's."""
-    if task.kind == "number":
-        digits = re.fullmatch(r"\s*(\d{1,3})\s*(?:years?(?: old)?)?\s*", str(value))
-        return int(digits.group(1)) if digits else None
+def _named(sample: Sample, value: Any) -> LabelValue:
+    """The label in an answer's JSON; None where it is none of those that were asked for."""
+    task = tasks.get(sample.task)
+    if task.number is not None:
+        digits = re.fullmatch(r"\s*(\d{1,3})(?:\s*years?(?:\s+old)?)?\s*", str(value))
+        years = int(digits[1]) if digits else -1
+        return years if task.number.minimum <= years <= task.number.maximum else None
     if task.kind == "single":
         name = str(value).strip().lower()
         return name if name in task.names else None
-    names = [str(item).replace(" ", "") for item in value] if isinstance(value, list) else None
-    if names is None or not set(names) <= set(task.names):
+    if not isinstance(value, list):
         return None
-    return task.sort(names)
+    names = [str(item).replace(" ", "") for item in value]
+    return task.sort(names) if set(names) <= set(sample.known or task.default_names) else None
 
 
 def _refuse_words(text: str) -> None:
@@ -266,13 +303,3 @@ def _refuse_words(text: str) -> None:
     ):
         if words := find(text):
             raise Rejected(code, f"{what}: {words!r}")
-
-
-def _one_of_each(known: Mapping[str, Task]) -> list[Sample]:
-    """A sample for every prompt that an annotator may use."""
-    labels: dict[str, list[LabelValue]] = {"single": ["x"], "multi": [()], "number": [1]}
-    found = []
-    for task in known.values():
-        values = ["real", "fake"] if task.name == "deepfake" else labels[task.kind]
-        found += [Sample("x/x", "x", "train", task.name, Path("/x"), "image", value) for value in [*values, None]]
-    return found

@@ -1,9 +1,8 @@
-"""What annotators and raters that ask a model share: pictures in, a checked JSON answer out, asked again where it fails."""
+"""What annotators and raters that ask a model share: pictures in, a checked JSON answer out, asked again if not."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -49,16 +48,18 @@ def ask(
     Args:
         request: (attempt from 0, what was wrong with the last answer) -> the question.
         read: the checked answer; raises ``Rejected`` for one that must be asked again.
+        attempts: how often at most; at least 1.
 
     Raises:
         Rejected: of the last attempt; ``provider_failed`` where the service gave up.
         BudgetExceeded: passed on, because it ends the build and not the sample.
     """
+    assert attempts > 0
     input_tokens = output_tokens = 0
-    problem = Rejected("invalid_answer", "never asked")
+    problem = Rejected("", "")
     for attempt in range(attempts):
         try:
-            reply = client.complete(request(attempt, problem.message if attempt else ""))
+            reply = client.complete(request(attempt, problem.message))
         except ProviderFailed as error:
             raise Rejected("provider_failed", str(error)) from error
         input_tokens += reply.input_tokens
@@ -71,7 +72,7 @@ def ask(
 
 
 def repaired(text: str, attempt: int, problem: str) -> str:
-    """The question again, with what was wrong with the last answer."""
+    """The question again, with what was wrong with the last answer; the question itself at attempt 0."""
     return f"{text}\n\nAnswer {attempt} could not be used: {problem}. Answer again." if attempt else text
 
 
@@ -83,14 +84,19 @@ def read_object(reply: ChatReply) -> dict[str, Any]:
     """
     if reply.finish == "refused":
         raise Rejected("refused", "the service refused to answer")
-    found = re.search(r"\{.*\}", reply.text, re.DOTALL)
-    if found is None:
+    start = reply.text.find("{")
+    if start < 0:
         raise Rejected("invalid_answer", f"no JSON object in {_short(reply.text)}")
     try:
-        value = json.loads(found.group())
-    except json.JSONDecodeError as error:
-        cut = " (cut off at the token limit)" if reply.finish == "length" else ""
-        raise Rejected("invalid_answer", f"broken JSON at character {error.pos}{cut}") from error
+        value, _ = json.JSONDecoder().raw_decode(reply.text, start)
+    except (ValueError, RecursionError) as error:  # broken; a number of thousands of digits; nested too deeply
+        cut = ", cut off at the token limit" if reply.finish == "length" else ""
+        raise Rejected("invalid_answer", f"broken JSON ({error}{cut})") from error
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        # half a surrogate pair is valid JSON, but no text that a dataset can hold
+        raise Rejected("invalid_answer", "the answer holds half a character") from error
     return value
 
 

@@ -10,23 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from facellava.errors import FileMissing, UsageError
+from facellava.types import MediaKind
 
 PAPER_IMAGES = 850_000
 PAPER_VIDEO_HOURS = 120.0
-"""About what FaceInstruct-1M holds: 35 h of expression and 84 h of deepfake videos (appendix E.6), the rest pictures."""
-MEAN_CLIP_SECONDS = 2.9
-"""Of the paper's videos: between 2.28 s (expression) and 3.87 s (deepfake)."""
+"""About what FaceInstruct-1M holds: 35 h of expression and 84 h of deepfake videos (appendix E.6), else pictures."""
+MEAN_CLIP_SECONDS = 3.2
+"""Of those 119 h: 35 h in clips of 2.28 s and 84 h in clips of 3.87 s on average (appendix E.6)."""
+
+KINDS: tuple[MediaKind, ...] = ("image", "video")
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What annotating or rating a sample costs: seconds, waiting included, and tokens (0 without a model)."""
+
+    seconds: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What one sample cost in a finished or unfinished build; None where the build holds none of the kind.
+    """What samples cost in a finished or unfinished build; None where the build holds none of the kind.
+
+    Tokens are those of samples that passed; what a refused answer cost is not in the journals.
 
     Attributes:
         image_seconds, video_second_seconds: processor seconds of preprocessing, of a picture and of a second of video.
         image_bytes, video_second_bytes: of the clip store.
-        annotate_tokens, rate_tokens: (input, output) of one sample, 0 where no service was asked.
-        annotate_seconds, rate_seconds: of one sample, waiting included.
+        annotate, rate: per sample, by kind of medium.
         images, video_seconds: how much was measured.
     """
 
@@ -34,17 +47,20 @@ class Costs:
     video_second_seconds: float | None
     image_bytes: float | None
     video_second_bytes: float | None
-    annotate_tokens: tuple[float, float]
-    rate_tokens: tuple[float, float]
-    annotate_seconds: float
-    rate_seconds: float
+    annotate: Mapping[MediaKind, Calls]
+    rate: Mapping[MediaKind, Calls]
     images: int
     video_seconds: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build of ``images`` pictures and ``video_hours`` costs; money in the unit of the prices."""
+    """What a build of ``images`` pictures and ``video_hours`` costs, if every sample is annotated and rated.
+
+    Attributes:
+        samples: pictures and clips. disk_gb: of the clip store, which a dataset with pixels needs once more.
+        money: in the unit of the prices.
+    """
 
     images: int
     video_hours: float
@@ -78,16 +94,13 @@ def measure(build: Path) -> Costs:
     pictures = [row for row in clips if not row["duration"]]
     videos = [row for row in clips if row["duration"]]
     length = sum(row["duration"] for row in videos)
-    annotate, rate = _rows(journal / "annotate.jsonl"), _rows(journal / "rate.jsonl")
     return Costs(
-        image_seconds=_mean(pictures, "seconds"),
+        image_seconds=_mean(pictures, "seconds") if pictures else None,
         video_second_seconds=sum(row["seconds"] for row in videos) / length if length else None,
-        image_bytes=_mean(pictures, "bytes"),
+        image_bytes=_mean(pictures, "bytes") if pictures else None,
         video_second_bytes=sum(row["bytes"] for row in videos) / length if length else None,
-        annotate_tokens=_tokens(annotate),
-        rate_tokens=_tokens(rate),
-        annotate_seconds=_mean(annotate, "seconds") or 0.0,
-        rate_seconds=_mean(rate, "seconds") or 0.0,
+        annotate=_calls(journal / "annotate.jsonl"),
+        rate=_calls(journal / "rate.jsonl"),
         images=len(pictures),
         video_seconds=length,
     )
@@ -108,7 +121,7 @@ def plan(
         images, video_hours: of the larger build.
         cores: that preprocess at once.
         concurrency: samples that are annotated (and rated) at once.
-        prices: ``annotate_input``, ``annotate_output``, ``rate_input``, ``rate_output`` per million tokens; 0 if absent.
+        prices: ``annotate_input``, ``annotate_output``, ``rate_input``, ``rate_output`` per million tokens; else 0.
 
     Raises:
         UsageError: pictures or videos are planned of which none were measured.
@@ -120,43 +133,56 @@ def plan(
     ):
         if wanted and cost is None:
             raise UsageError(f"the measured build holds no {kind}: measure one that does, or plan without (0)")
-    samples = images + round(seconds / MEAN_CLIP_SECONDS)
+    counts: dict[MediaKind, int] = {"image": images, "video": round(seconds / MEAN_CLIP_SECONDS)}
     work = images * (costs.image_seconds or 0) + seconds * (costs.video_second_seconds or 0)
     disk = images * (costs.image_bytes or 0) + seconds * (costs.video_second_bytes or 0)
+    annotate, rate = (_total(counts, calls) for calls in (costs.annotate, costs.rate))
     rates = prices or {}
-    stages = {"annotate": costs.annotate_tokens, "rate": costs.rate_tokens}
     money = sum(
-        samples * tokens[n] * rates.get(f"{stage}_{side}", 0.0) / 1e6
-        for stage, tokens in stages.items()
-        for n, side in enumerate(("input", "output"))
+        getattr(calls, f"{side}_tokens") * rates.get(f"{stage}_{side}", 0.0) / 1e6
+        for stage, calls in (("annotate", annotate), ("rate", rate))
+        for side in ("input", "output")
     )
     return Plan(
         images=images,
         video_hours=video_hours,
-        samples=samples,
+        samples=sum(counts.values()),
         preprocess_core_hours=work / 3600,
         preprocess_hours=work / 3600 / cores,
-        annotate_hours=samples * costs.annotate_seconds / 3600 / concurrency,
-        rate_hours=samples * costs.rate_seconds / 3600 / concurrency,
+        annotate_hours=annotate.seconds / 3600 / concurrency,
+        rate_hours=rate.seconds / 3600 / concurrency,
         disk_gb=disk / 1e9,
-        input_tokens=round(samples * (costs.annotate_tokens[0] + costs.rate_tokens[0])),
-        output_tokens=round(samples * (costs.annotate_tokens[1] + costs.rate_tokens[1])),
+        input_tokens=round(annotate.input_tokens + rate.input_tokens),
+        output_tokens=round(annotate.output_tokens + rate.output_tokens),
         money=money,
     )
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
+    """A journal's whole lines, the last one of each key."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.endswith("\n")]
+        rows = [json.loads(line) for line in file if line.endswith("\n")]
+    return list({row["key"]: row for row in rows}.values())
 
 
-def _mean(rows: Iterable[Mapping[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows if name in row]
-    return statistics.fmean(values) if values else None
+def _mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:
+    values = [row[name] for row in rows]
+    return statistics.fmean(values) if values else 0.0
 
 
-def _tokens(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    results = [row["result"] for row in rows if "result" in row]
-    return _mean(results, "input_tokens") or 0.0, _mean(results, "output_tokens") or 0.0
+def _calls(path: Path) -> dict[MediaKind, Calls]:
+    """By kind; rows that do not say which one they are count for both."""
+    found: dict[MediaKind, Calls] = {}
+    for kind in KINDS:
+        rows = [row for row in _rows(path) if row.get("kind", kind) == kind]
+        passed = [row["result"] for row in rows if "result" in row]
+        found[kind] = Calls(_mean(rows, "seconds"), _mean(passed, "input_tokens"), _mean(passed, "output_tokens"))
+    return found
+
+
+def _total(counts: Mapping[MediaKind, int], calls: Mapping[MediaKind, Calls]) -> Calls:
+    """Of so many samples of each kind."""
+    names = ("seconds", "input_tokens", "output_tokens")
+    return Calls(*(sum(count * getattr(calls[kind], name) for kind, count in counts.items()) for name in names))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from facellava import tasks
 from facellava.face import blendshape_names
 from facellava.instruct import asking
-from facellava.instruct.annotate import evidence_of, fingerprint, label_in, says
+from facellava.instruct.annotate import evidence_hash, fingerprint, label_in, says
 from facellava.instruct.evidence import measures_from_blendshapes
-from facellava.instruct.facts import Facts, texts
+from facellava.instruct.facts import texts
 from facellava.instruct.leaks import find_disclaimer, find_inner_state, find_leak
-from facellava.instruct.prompts import FRAMES, rating_prompt
+from facellava.instruct.prompts import fingerprint_of, rating_prompt
 from facellava.instruct.records import CRITERIA, Annotation, Rating, Rejected
 from facellava.instruct.temporal import course_of
 from facellava.llm import ChatClient, ChatReply, ChatRequest
 from facellava.types import FaceClip, Quality, Sample
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when the rules would rate the same sample differently."""
 
 
@@ -37,8 +39,7 @@ class LlmRater:
     def __init__(self, client: ChatClient, model: str, *, attempts: int = 3, max_tokens: int = 256) -> None:
         self.client, self.model = client, model
         self.attempts, self.max_tokens = attempts, max_tokens
-        hashes = [asking_prompt(name) for name in tasks.all_tasks()]
-        self.fingerprint = fingerprint("llm-rate", client.name, model, attempts, max_tokens, hashes)
+        self.fingerprint = fingerprint("llm-rate", client.name, model, attempts, max_tokens, fingerprint_of("rate"))
 
     def request(
         self, sample: Sample, clip: FaceClip, annotation: Annotation, attempt: int = 0, problem: str = ""
@@ -56,6 +57,7 @@ class LlmRater:
 
     def rate(self, sample: Sample, clip: FaceClip, annotation: Annotation) -> Rating:
         """See ``Rater``. Rejected: ``invalid_answer``, ``refused``, ``provider_failed``."""
+        prompt, _ = rating_prompt(sample, "", frames=0)
         (marks, reason), asked = asking.ask(
             self.client,
             lambda attempt, problem: self.request(sample, clip, annotation, attempt, problem),
@@ -67,18 +69,11 @@ class LlmRater:
             reason=reason,
             rater=self.client.name,
             model=self.model,
-            prompt=asking_prompt(sample.task),
+            prompt=prompt.hash,
             attempts=asked.attempts,
             input_tokens=asked.input_tokens,
             output_tokens=asked.output_tokens,
         )
-
-
-def asking_prompt(task: str) -> str:
-    """Hash of the task's rating prompt."""
-    from facellava.instruct.prompts import prompt
-
-    return prompt(task, "rate", "rate").hash
 
 
 def read_marks(reply: ChatReply) -> tuple[list[int], str]:
@@ -92,10 +87,9 @@ def read_marks(reply: ChatReply) -> tuple[list[int], str]:
 
 
 def _mark(name: str, value: Any) -> int:
-    text = str(value).strip()
-    if not text.isdecimal() or not 1 <= int(text) <= 10 or isinstance(value, bool):
+    if not re.fullmatch(r"\s*(?:[1-9]|10)\s*", str(value), re.ASCII):
         raise Rejected("invalid_answer", f"{name} is {value!r}, not a whole number from 1 to 10")
-    return int(text)
+    return int(value)
 
 
 class RulesRater:
@@ -104,61 +98,69 @@ class RulesRater:
     It knows nothing of language and little of faces: an unmeasurable claim costs nothing. Its marks show where a build
     contradicts itself and are not comparable with a model's.
 
-    - label_accuracy: 9, and 3 less for each measured movement that speaks against the label.
+    - label_accuracy: 9, and 3 less for each movement on which label and measurement disagree.
     - description_media: 9, and 3 less for each stated movement that is measured as absent.
-    - description_label: 10 where the description parses to the label, 2 where it parses to another, 4 where to none.
-    - overall: the least of the three and of the picture's quality (small, soft or turned away costs marks).
+    - description_label: 10 where the description parses to the label, 2 where it parses to another, 4 where to none, 3
+      where it holds words that no description may hold, 8 where there is no label.
+    - overall: the least of the three and of the picture's quality (10; small, soft or turned away costs marks).
     """
 
-    fingerprint = fingerprint("rules", CODE_VERSION)
+    def __init__(self) -> None:
+        self.fingerprint = fingerprint("rules", CODE_VERSION, evidence_hash())
 
     def rate(self, sample: Sample, clip: FaceClip, annotation: Annotation) -> Rating:
         """See ``Rater``."""
-        names = blendshape_names()
-        measures = measures_from_blendshapes(clip.blendshapes[course_of(clip, names).apex], names)
+        apex = course_of(sample, clip).apex
+        measures = measures_from_blendshapes(clip.blendshapes[apex], blendshape_names())
         against = _against_label(sample, measures)
-        claims = _false_claims(sample, annotation.description, measures)
+        claims = _false_claims(annotation.description, measures)
         quality, flaws = _quality(clip.quality)
         told, problem = _consistency(sample, annotation.description)
         accuracy, media = max(1, 9 - 3 * len(against)), max(1, 9 - 3 * len(claims))
-        reasons = [
-            *(f"measured against the label: {a}" for a in against),
-            *(f"said but not measured: {c}" for c in claims),
-        ]
+        reasons = [f"against the label: {fact}" for fact in against]
+        reasons += [f"said, but measured as absent: {fact}" for fact in claims]
         reason = "; ".join([*reasons, *problem, *flaws]) or "label, words and measured movement agree"
         return Rating(accuracy, media, told, min(accuracy, media, told, quality), reason, "rules")
 
 
-def _against_label(sample: Sample, measures: dict[str, float]) -> list[str]:
-    """Facts that the label demands and the measurement denies (or the other way round)."""
-    data, wrong = texts("evidence")["facts"], []
-    labels = set(sample.label) if isinstance(sample.label, tuple) else set()
-    for name, fact in data.items():
-        value = measures.get(fact.get("measure", ""))
-        if value is None or sample.task not in ("action_units", "attributes"):
-            continue
-        signs = fact["units"] if sample.task == "action_units" else [fact.get("attribute", "")]
-        if set(signs) & labels and value <= fact.get("low", -1):
-            wrong.append(f"{name} is absent ({value:.2f})")
-    if sample.task == "expression" and sample.label == "happiness" and measures["frown"] > measures["smile"] + 0.3:
-        wrong.append("the lip corners point down")
-    if sample.task == "expression" and sample.label in ("sadness", "anger") and measures["smile"] > 0.6:
-        wrong.append(f"a smile is measured ({measures['smile']:.2f})")
-    return wrong
-
-
-def _false_claims(sample: Sample, description: str, measures: dict[str, float]) -> list[str]:
-    """Movements that the description states in the evidence language and that are measured as absent."""
-    facts = Facts(evidence_of(sample, measures))
-    lowered = description.lower()
+def _against_label(sample: Sample, measures: Mapping[str, float]) -> list[str]:
+    """Facts on which the label and the measurement disagree, and how."""
     wrong = []
     for name, fact in texts("evidence")["facts"].items():
-        value = facts.evidence.measures.get(fact.get("measure", ""))
-        if value is None or value > fact.get("low", -1):
-            continue
-        if any(clause.lower() in lowered for clause in fact["yes"]):
-            wrong.append(name)
+        labelled, measured = _labelled(sample, name, fact), _measured(fact, measures)
+        if labelled is not None and measured is not None and labelled != measured:
+            wrong.append(f"{fact['short']}, {'shown' if measured else 'absent'} ({measures[fact['measure']]:.2f})")
     return wrong
+
+
+def _labelled(sample: Sample, name: str, fact: Mapping[str, Any]) -> bool | None:
+    """Whether the label says that a fact is shown (True) or absent (False); None where it says nothing."""
+    if sample.task == "expression":
+        # no other expression demands or excludes anything that can be measured
+        return {"happiness": True, "sadness": False, "anger": False}.get(str(sample.label)) if name == "smile" else None
+    if not isinstance(sample.label, tuple):
+        return None
+    # what the label does not hold may still move a little: coders leave out what is weak
+    signs = fact["units"] if sample.task == "action_units" else [fact.get("attribute")]
+    return True if set(signs) & set(sample.label) else None
+
+
+def _measured(fact: Mapping[str, Any], measures: Mapping[str, float]) -> bool | None:
+    """Whether a fact is measured as shown (True) or absent (False); None between and where nothing measures it."""
+    value = measures.get(fact.get("measure", ""))
+    if value is None or fact.get("low", -1.0) < value < fact["high"]:
+        return None
+    return value >= fact["high"]
+
+
+def _false_claims(description: str, measures: Mapping[str, float]) -> list[str]:
+    """Movements that the description states in the evidence language and that are measured as absent."""
+    lowered = description.lower()
+    return [
+        fact["short"]
+        for fact in texts("evidence")["facts"].values()
+        if _measured(fact, measures) is False and any(clause in lowered for clause in fact["yes"])
+    ]
 
 
 def _consistency(sample: Sample, description: str) -> tuple[int, list[str]]:
@@ -179,18 +181,9 @@ def _consistency(sample: Sample, description: str) -> tuple[int, list[str]]:
 
 def _quality(quality: Quality) -> tuple[int, list[str]]:
     """A mark for size, sharpness and pose, and what costs marks."""
-    mark, flaws = 10, []
-    for bad, cost, words in (
-        (quality.size < 24, 5, f"the face is {quality.size:.0f} pixels wide"),
-        (24 <= quality.size < 48, 2, f"the face is {quality.size:.0f} pixels wide"),
-        (quality.blur < 5, 4, "the face is blurred"),
-        (5 <= quality.blur < 20, 1, "the face is soft"),
-        (abs(quality.yaw) > 60, 3, f"the face is turned by {abs(quality.yaw):.0f} degrees"),
-    ):
-        if bad:
-            mark -= cost
-            flaws.append(words)
-    return max(1, mark), flaws
-
-
-__all__ = ["FRAMES", "LlmRater", "Rater", "RulesRater", "read_marks"]
+    costs = (
+        (5 if quality.size < 24 else 2 if quality.size < 48 else 0, f"the face is {quality.size:.0f} pixels wide"),
+        (4 if quality.blur < 5 else 1 if quality.blur < 20 else 0, "the face is not sharp"),
+        (3 if abs(quality.yaw) > 60 else 0, f"the face is turned by {abs(quality.yaw):.0f} degrees"),
+    )
+    return max(1, 10 - sum(cost for cost, _ in costs)), [words for cost, words in costs if cost]

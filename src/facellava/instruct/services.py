@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from facellava.errors import UsageError
 from facellava.instruct.annotate import Annotator, EvidenceAnnotator, LlmAnnotator, RecordedAnnotator
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.rate import LlmRater, Rater, RulesRater
@@ -30,14 +31,29 @@ BATCH = 2000
 """Requests in one batch job: below the size limits of the services with eight pictures each."""
 
 
+def _check(stage: str, config: ServiceConfig, own: tuple[str, ...]) -> None:
+    if not config.is_service and config.kind not in own:
+        raise UsageError(f"{stage}.kind is {config.kind!r}; without a service it can be {' or '.join(own)}")
+    if config.is_service and not config.model:
+        raise UsageError(f"{stage}.model is missing: name the model that {config.kind} shall use, with its version")
+    if config.attempts < 1:
+        raise UsageError(f"{stage}.attempts is {config.attempts}, but every sample must be asked about once at least")
+
+
 class Services:
     """Makes annotators and raters.
 
     Args:
         recipe: says which. out: the build folder, where paid answers are kept. allowed: hosts that may get faces.
+
+    Raises:
+        UsageError: the recipe has a rater annotate, or an annotator rate, or names no model of a service.
     """
 
     def __init__(self, recipe: Recipe, out: Path, allowed: Collection[str] = ()) -> None:
+        _check("annotate", recipe.annotate, ("evidence", "recorded"))
+        if recipe.rate is not None:
+            _check("rate", recipe.rate, ("rules",))
         self.recipe, self.out, self.allowed = recipe, out, allowed
         self.budget = Budget(recipe.budget.tokens, recipe.budget.money)
         self._cache: CallCache | None = None
@@ -65,7 +81,7 @@ class Services:
         return self._clients[config]
 
     def check_consent(self) -> None:
-        """Raises ConsentNeeded for a service that is neither on this machine nor allowed; UsageError for a missing key."""
+        """Raises ConsentNeeded for a service that is neither on this machine nor allowed; UsageError without a key."""
         for config in (self.recipe.annotate, self.recipe.rate):
             if config is not None and config.is_service:
                 require_consent(self.client(config), self.allowed)

@@ -69,13 +69,11 @@ class ChatClient(Protocol):
     Attributes:
         name: the service's host, which a user names in ``--send-media-to``.
         local: it runs on this machine (loopback), so that pictures do not leave it.
-        takes_video: accepts ``video/mp4`` attachments; others get pictures.
         takes_batches: has a batch interface.
     """
 
     name: str
     local: bool
-    takes_video: bool
     takes_batches: bool
 
     def complete(self, request: ChatRequest) -> ChatReply:

@@ -54,7 +54,6 @@ class RawClient(BatchService, Protocol):
     """A service without cache, budget, limits and retries; fields and methods as for ``ChatClient``."""
 
     local: bool
-    takes_video: bool
     takes_batches: bool
 
     def complete(self, request: ChatRequest) -> ChatReply:
@@ -76,7 +75,7 @@ class Client:
     def __init__(self, raw: RawClient, config: ProviderConfig, cache: CallCache | None, budget: Budget) -> None:
         self._raw, self._cache, self._budget, self._prices = raw, cache, budget, config.prices
         self.name, self.local = raw.name, raw.local
-        self.takes_video, self.takes_batches = raw.takes_video, raw.takes_batches
+        self.takes_batches = raw.takes_batches
         self.stats = Stats()
         self._jobs = Jobs(config.jobs)
         self._throttle = Throttle(config.requests_per_minute, config.tokens_per_minute)

@@ -32,7 +32,6 @@ USABLE = {"JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STA
 class GeminiClient:
     """``generateContent`` without retries of its own; arguments, threads and privacy as for ``OpenAiClient``."""
 
-    takes_video = True
     takes_batches = True
     most_requests = 10_000
     most_bytes = 18_000_000  # requests that are sent with the job may have 20 MB

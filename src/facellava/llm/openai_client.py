@@ -35,7 +35,6 @@ class OpenAiClient:
         timeout_s: of one call.
     """
 
-    takes_video = False
     takes_batches = True
     most_requests = 50_000
     most_bytes = 150_000_000  # the service takes files of 200 MB
