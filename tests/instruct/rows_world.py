@@ -43,7 +43,7 @@ def stored(rows: list[Instruction], folder: Path) -> ClipStore:
     store = ClipStore(folder)
     for row in rows:
         if row.clip not in store:
-            clip = make_clip(12 if row.sample.kind == "video" else 1, jawOpen=0.5)
+            clip = make_clip(12 if row.sample.kind == "video" else 1, jaw_open=0.5)
             # every frame and point different, so that an order that is lost is seen
             points = clip.landmarks.copy()
             points += (len(row.clip) + sum(map(ord, row.clip))) % 97 / 1000

@@ -101,6 +101,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "media": row.media,
         "sha256": row.sha256,
         "duration": row.duration,
+        "media_type": row.media_type,
         "times": None if row.times is None else row.times.tolist(),
         "licence": row.licence,
         "meta": dict(row.meta or {}),

@@ -21,6 +21,7 @@ from facellava.types import CROP_SIZE, N_LANDMARKS
 
 SOURCE = "llava"
 """The source of rows that state none."""
+MEDIA_TYPE_OF = {"image": "image/jpeg", "video": "video/mp4"}
 MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 
 
@@ -153,7 +154,7 @@ def _row(pair: _Pair, place: _Place) -> Row:
         landmarks=landmarks,
         times=np.array(times, np.float64) if times is not None else None,
         data=data,
-        media_type=MEDIA_TYPES.get(path.suffix.lower(), "video/mp4" if kind == "video" else "image/jpeg"),
+        media_type=facts.get("media_type") or MEDIA_TYPES.get(path.suffix.lower(), MEDIA_TYPE_OF[kind]),
         licence=facts.get("licence", ""),
         window=(window[0], window[1]) if window else None,
         frame=facts.get("frame"),
