@@ -19,8 +19,8 @@ from facellava import tasks
 from facellava.instruct import prompts
 from facellava.instruct.executor import LocalEngine
 from facellava.instruct.pipeline import Build, Result
+from facellava.instruct.recipe import HeldOutConfig as HeldConfig  # pytest would collect the original name
 from facellava.instruct.recipe import Recipe, load_recipe
-from facellava.instruct.recipe import TestConfig as HeldConfig  # pytest would collect the original name
 from facellava.instruct.services import Services
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -123,7 +123,7 @@ class FilterConfig:
 
 
 @dataclass(frozen=True)
-class TestConfig:
+class HeldOutConfig:
     """Section 3.4: the test set.
 
     Attributes:
@@ -178,7 +178,7 @@ class Recipe:
     annotate: ServiceConfig = ServiceConfig("evidence")
     rate: ServiceConfig | None = ServiceConfig("rules")
     filter: FilterConfig = FilterConfig()
-    test: TestConfig = TestConfig()
+    test: HeldOutConfig = HeldOutConfig()
     budget: BudgetConfig = BudgetConfig()
     export: ExportConfig = ExportConfig()
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from facellava import tasks
 from facellava.errors import UsageError
 from facellava.instruct.distribution import Distance, Distribution, classes_of, distance, distribution
-from facellava.instruct.recipe import TestConfig
+from facellava.instruct.recipe import HeldOutConfig
 from facellava.instruct.records import Instruction, Rejection
 from facellava.types import Sample
 
@@ -47,7 +47,7 @@ class Selection:
 
 
 def select(
-    rows: Sequence[Instruction], config: TestConfig, *, seed: int = 0, read: Iterable[Sample] | None = None
+    rows: Sequence[Instruction], config: HeldOutConfig, *, seed: int = 0, read: Iterable[Sample] | None = None
 ) -> Selection:
     """Choose the test rows; deterministic for the same set of rows, whatever their order.
 
@@ -112,7 +112,7 @@ def _groups(rows: list[Instruction]) -> list[int]:
     return [root(i) for i in range(len(rows))]
 
 
-def _sources(config: TestConfig, rows: list[Instruction], of_task: list[int]) -> list[str]:
+def _sources(config: HeldOutConfig, rows: list[Instruction], of_task: list[int]) -> list[str]:
     """The named ones; else those with an official test split; else all."""
     present = {rows[i].sample.source for i in of_task}
     if config.sources:
@@ -121,7 +121,7 @@ def _sources(config: TestConfig, rows: list[Instruction], of_task: list[int]) ->
     return sorted(with_test or present)
 
 
-def _select_task(name: str, state: _State, config: TestConfig, originals: list[Sample], result: Selection) -> None:
+def _select_task(name: str, state: _State, config: HeldOutConfig, originals: list[Sample], result: Selection) -> None:
     of_task = [i for i, row in enumerate(state.rows) if row.sample.task == name]
     sources = _sources(config, state.rows, of_task)
     wanted = [i for i in of_task if state.rows[i].sample.source in sources and state.rows[i].sample.label is not None]
@@ -175,7 +175,7 @@ def largest_remainder(shares: dict[str, float], total: int) -> dict[str, int]:
     return seats
 
 
-def _quotas(config: TestConfig, state: _State, wanted: list[int], target: Distribution) -> dict[str, int]:
+def _quotas(config: HeldOutConfig, state: _State, wanted: list[int], target: Distribution) -> dict[str, int]:
     """Rows of each class: as in the source, and no more than the share of each class allows."""
     there = Counter(classes_of(state.rows[i].sample.label)[0] for i in wanted)
     shares = {name: rate for name, rate in target.rates().items() if rate > 0}
@@ -269,7 +269,7 @@ def _person(sample: Sample) -> tuple[str, str | None]:
 
 
 def _note(
-    name: str, count: int, config: TestConfig, found: Distribution, target: Distribution, sources: list[str]
+    name: str, count: int, config: HeldOutConfig, found: Distribution, target: Distribution, sources: list[str]
 ) -> str:
     text = f"{name}: {count} of {config.per_task} test samples from {', '.join(sources)}"
     if count < config.per_task:
