@@ -1,4 +1,4 @@
-"""A small world to build from: real faces (one portrait, varied), files that cannot be used, and a rule-driven annotator."""
+"""A small world to build from: one portrait, varied; files that cannot be used; an annotator that follows rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a dataset with their clips, made without a build: what the tests of stores, exports and statistics start from."""
+"""Rows of a dataset with their clips, made without a build, for tests of stores, exports and statistics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ def make_row(
 ) -> Instruction:
     """One row; everything that is not named has a plain value that follows from the name."""
     known = tasks.get(task).default_names if isinstance(label, tuple) else ()
-    plain: dict[str, Any] = {"split": "train", "media": Path(f"/x/{source}/{name}.png"), "kind": "image", "known": known}
+    plain: dict[str, Any] = {
+        "split": "train",
+        "media": Path(f"/x/{source}/{name}.png"),
+        "kind": "image",
+        "known": known,
+    }
     made = Sample(id=f"{source}/{name}", source=source, task=task, label=label, subject=subject, **{**plain, **sample})
     rating = None if overall is None else Rating(7, 8, 9, overall, "clear", "rules")
     length = 0.0 if made.kind == "image" else 1.2

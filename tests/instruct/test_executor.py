@@ -100,9 +100,13 @@ def test_threads_hand_over_what_is_done_before_they_fail() -> None:
         return number
 
     got = []
-    with pytest.raises(ValueError, match="three"):
+
+    def collect() -> None:
         for item, _ in ThreadEngine(2).run(lambda: work, range(100)):
             got.append(item)  # not a comprehension: it would lose what came before the error
+
+    with pytest.raises(ValueError, match="three"):
+        collect()
     assert {0, 1, 2} <= set(got) and 3 not in got and len(got) < 100
 
 

@@ -57,7 +57,11 @@ def test_table_2_means_the_four_criteria() -> None:
     rows = [make_row("a", overall=9), make_row("b", overall=7), make_row("c", source="mafw", overall=8)]
     rows.append(make_row("d", overall=None))
     table = statistics.ratings(rows)
-    assert [(row["source"], row["n"], row["overall"]) for row in table] == [("", 3, 8.0), ("dfew", 2, 8.0), ("mafw", 1, 8.0)]
+    assert [(row["source"], row["n"], row["overall"]) for row in table] == [
+        ("", 3, 8.0),
+        ("dfew", 2, 8.0),
+        ("mafw", 1, 8.0),
+    ]
     assert (table[0]["label_accuracy"], table[0]["description_media"], table[0]["description_label"]) == (7, 8, 9)
     assert table[1]["overall_counts"] == {"7": 1, "9": 1}
     assert "8.00" in statistics.table2_text({"ratings": table})

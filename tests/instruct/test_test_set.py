@@ -31,7 +31,7 @@ def labels(rows: list[Instruction], subset: str) -> Counter[str]:
 
 
 def test_seats_follow_shares() -> None:
-    # Hamilton by hand: 10 seats for 47:16:15:22 are 4.7, 1.6, 1.5, 2.2; whole parts give 8, the largest rests the others
+    # by hand: 10 seats for 47:16:15:22 are 4.7, 1.6, 1.5, 2.2; whole parts give 8, the largest rests the others
     assert largest_remainder({"a": 47, "b": 16, "c": 15, "d": 22}, 10) == {"a": 5, "b": 2, "c": 1, "d": 2}
     assert largest_remainder({"a": 1, "b": 1, "c": 1}, 2) == {"a": 1, "b": 1, "c": 0}
     assert sum(largest_remainder({"a": 0.3, "b": 0.7}, 501).values()) == 501
@@ -81,7 +81,10 @@ def test_order_of_the_rows_does_not_matter_but_the_seed_does() -> None:
 
 def test_nothing_is_shared_with_training(tmp_path: Path) -> None:
     rows = [
-        *(make_row(f"{n}@age", "age", 20 + n, clip=f"c{n}", media=tmp_path / f"{n}.png", overall=10) for n in range(50)),
+        *(
+            make_row(f"{n}@age", "age", 20 + n, clip=f"c{n}", media=tmp_path / f"{n}.png", overall=10)
+            for n in range(50)
+        ),
         *(make_row(f"{n}@expression", clip=f"c{n}", media=tmp_path / f"{n}.png", overall=7) for n in range(50)),
         *(make_row(f"v{n}#{k}", clip=f"v{n}-{k}", media=tmp_path / f"v{n}.mp4") for n in range(20) for k in range(3)),
     ]

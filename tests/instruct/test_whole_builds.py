@@ -213,7 +213,7 @@ def test_budget_ends_a_build_and_a_higher_one_goes_on(faces: tuple[Path, int], t
 
 def test_consent_comes_before_any_work(faces: tuple[Path, int], tmp_path: Path) -> None:
     recipe = load(tmp_path, recipe_text(faces[0], "https://api.example.com/v1"))
-    with pytest.raises(ConsentNeeded, match="--send-media-to api.example.com"):
+    with pytest.raises(ConsentNeeded, match=r"--send-media-to api\.example\.com"):
         run(recipe, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.safetensors"))
 

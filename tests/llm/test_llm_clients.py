@@ -99,7 +99,7 @@ def test_what_does_not_pass_is_told_at_once_and_without_the_key(
 def test_last_retry_gives_up_with_the_reason(provider: str) -> None:
     with FaultServer(shout, lambda _seen, _body: "503") as server:
         client = connect(config(server, provider))
-        with pytest.raises(ProviderFailed, match="status 503 .*after 4 tries"):
+        with pytest.raises(ProviderFailed, match=r"status 503 .*after 4 tries"):
             client.complete(ask("x"))
 
 
@@ -149,7 +149,7 @@ def test_missing_key_and_address_are_told_before_any_call() -> None:
 
 def test_consent_is_asked_for_whatever_leaves_the_machine() -> None:
     away = connect(ProviderConfig("openai", "https://api.example.com/v1"))
-    with pytest.raises(ConsentNeeded, match="--send-media-to api.example.com"):
+    with pytest.raises(ConsentNeeded, match=r"--send-media-to api\.example\.com"):
         require_consent(away, ["other.example.com"])
     require_consent(away, ["api.example.com"])
     require_consent(connect(ProviderConfig("openai", "http://localhost:1/v1")), [])
@@ -242,7 +242,7 @@ def test_budget_ends_the_calls_and_what_failed_costs_nothing() -> None:
             client.complete(dataclasses.replace(request, text="bad"))
         assert client.complete(request).text == "X"  # costs 2
         assert client.complete(dataclasses.replace(request, text="y")).text == "Y"
-        with pytest.raises(BudgetExceeded, match="4 of .* tokens are spent"):
+        with pytest.raises(BudgetExceeded, match=r"4 of .* tokens are spent"):
             client.complete(dataclasses.replace(request, text="z"))
         assert len(server.served) == 2
 

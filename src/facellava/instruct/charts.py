@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from facellava.errors import MissingExtra
 
 COLOURS = ("#31688e", "#e08214", "#7a7a7a", "#35b779")
-_STYLE = {
+_STYLE: Any = {
     "svg.hashsalt": "facellava",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",

@@ -1,7 +1,7 @@
 """Preprocessed clips on disk: one file per clip, named after what it was made from.
 
 A file holds the crops as JPEG (a picture) or H.264 (a video), the landmarks, blendshapes, boxes and times, and the
-clip's facts. It is written atomically and its bytes depend on its inputs only, so that several workers, or a worker that
+clip's facts. It is written atomically and its bytes depend on its inputs only, so that several workers, or one that
 was killed and came back, can write the same clip.
 """
 
@@ -171,4 +171,5 @@ def _decode(data: bytes, media_type: str) -> NDArray[np.uint8]:
     import av
 
     with av.open(io.BytesIO(data), "r", format="mp4") as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames).astype(np.uint8, copy=False)

@@ -31,7 +31,7 @@ _TEXTS = {
 }
 METHOD = (
     "A. Chaubey, X. Guan, M. Soleymani: Face-LLaVA: Facial Expression and Attribute Understanding through Instruction "
-    "Tuning. WACV 2026, arXiv:2504.07198"
+    "Tuning. arXiv:2504.07198"
 )
 
 
@@ -52,7 +52,7 @@ def write_croissant(folder: Path, found: Mapping[str, Any], recipe: Recipe) -> P
         version=recipe.version,
         # no public address of its own: a build lies where its user puts it
         url=f"urn:facellava:{recipe.hash}",
-        license=sorted({source.licence for source in source_facts(recipe)}),
+        license=list[Any](sorted({source.licence for source in source_facts(recipe)})),
         cite_as=METHOD,
         keywords=["face", "instruction tuning", *found["classes"]],
         in_language=["en"],

@@ -127,7 +127,7 @@ def _place_media(talk: Talk, folder: Path, written: set[str]) -> str:
 
 
 def _place_landmarks(row: Row, folder: Path, written: set[str]) -> str | None:
-    """Landmarks as the release reads them: pixels of the 256 x 256 crop, (68, 2) of a picture, (T, 68, 2) of a video."""
+    """Landmarks as the release reads them, in pixels of the crop: (68, 2) of a picture, (T, 68, 2) of a video."""
     if row.landmarks is None:
         return None
     stem = row.file_name.rpartition(".")[0]

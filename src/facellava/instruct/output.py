@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.export import export
 from facellava.instruct.pipeline import Progress, Result, no_progress
 from facellava.instruct.recipe import Recipe
+from facellava.instruct.records import Rejection
 
 DATASET = "dataset"
 PARTIAL, OLD = ".dataset.partial", ".dataset.old"
@@ -34,7 +36,7 @@ def write(result: Result, recipe: Recipe, out: Path, progress: Progress = no_pro
     """Write ``out/dataset`` anew and return its summary.
 
     In it: ``data/*.parquet`` (the store of record), ``rejections.jsonl`` (the ledger), ``statistics.json``,
-    ``report.html``, ``README.md`` (the card), ``croissant.json``, ``recipe.json`` and the exports that the recipe names.
+    ``report.html``, ``README.md`` (the card), ``croissant.json``, ``recipe.json``, and the recipe's exports.
     The same recipe over the same media gives the same bytes.
 
     Raises:
@@ -44,7 +46,8 @@ def write(result: Result, recipe: Recipe, out: Path, progress: Progress = no_pro
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     steps = 4 + len(recipe.export.formats)
-    pixels = may_share_pixels(recipe)
+    pixels, origin = may_share_pixels(recipe), dataset.origins(recipe)
+    result = dataclasses.replace(result, rejected=[_without_root(r, origin) for r in result.rejected])
     progress("write", 0, steps)
     _write_ledger(result, recipe, folder)
     if not result.rows:
@@ -56,7 +59,7 @@ def write(result: Result, recipe: Recipe, out: Path, progress: Progress = no_pro
         store,
         shard_rows=recipe.export.shard_rows,
         pixels=pixels,
-        origin=dataset.origins(recipe),
+        origin=origin,
     )
     progress("write", 1, steps)
     found = statistics.summarize(result.read, result.rows, result.rejected)
@@ -78,6 +81,15 @@ def _write_ledger(result: Result, recipe: Recipe, folder: Path) -> None:
     lines = [json.dumps(dataclasses.asdict(r), ensure_ascii=False) + "\n" for r in result.rejected]
     write_atomic(folder / "rejections.jsonl", "".join(lines))
     _write_json(folder / "recipe.json", {"hash": recipe.hash, **_without_places(recipe)})
+
+
+def _without_root(rejection: Rejection, origin: Mapping[str, dataset.Origin]) -> Rejection:
+    """The message with paths as they are below the source's root; what lies above is this machine's affair."""
+    message = rejection.message
+    if (root := origin[rejection.source].root) is not None:
+        for place in (root, root.resolve()):
+            message = message.replace(f"{place}/", "")
+    return dataclasses.replace(rejection, message=message)
 
 
 def _without_places(recipe: Recipe) -> dict[str, Any]:

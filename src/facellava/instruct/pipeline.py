@@ -1,7 +1,7 @@
 """A build from recipe to dataset. Every stage works off what its journal lacks, so a build can be killed anywhere.
 
-read -> preprocess -> annotate -> rate -> filter -> pair with questions -> choose the test set -> write. A sample ends as
-a row of the dataset or as a line of the ledger; ``Build.run`` checks that none is lost and none is there twice.
+read -> preprocess -> annotate -> rate -> filter -> pair with questions -> choose the test set -> write. A sample ends
+as a row of the dataset or as a line of the ledger; ``Build.run`` checks that none is lost and none is there twice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ class Build:
             found += read_source(config)
         self.progress("read", len(self.recipe.sources), len(self.recipe.sources))
         found.sort(key=lambda sample: sample.id)
-        for one, other in zip(found, found[1:], strict=False):
+        for one, other in pairwise(found):
             if one.id == other.id:
                 raise UsageError(f"two samples are called {one.id}: rename one of the sources or mend its ids")
         if not found:

@@ -207,7 +207,7 @@ def load_recipe(name: str, roots: Mapping[str, Path] | None = None, *, only: Seq
         only: sources that are kept; None for all.
 
     Raises:
-        FileMissing: neither a file nor a shipped recipe. UsageError: unknown keys, wrong types, a source without a root.
+        FileMissing: neither a file nor a shipped recipe. UsageError: unknown keys, wrong types, no root.
     """
     path = Path(name)
     if path.is_file():

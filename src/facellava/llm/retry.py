@@ -23,7 +23,7 @@ PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 LONGEST_WAIT = 60.0
 """Seconds between two tries where the service does not say how long."""
 LONGEST_PAUSE = 900.0
-"""A service that asks for more (a daily quota is used up) ends the calls: a build that sleeps for hours looks broken."""
+"""A service that asks for more (a daily quota is used up) ends the calls: one that sleeps for hours looks broken."""
 Result = TypeVar("Result")
 
 
