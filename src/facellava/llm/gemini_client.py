@@ -40,7 +40,7 @@ class GeminiClient:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the library's own dependencies
-                import httpx
+                import httpx2
                 from google import genai
         except ImportError as error:
             raise MissingExtra("data", "asking Gemini") from error
@@ -48,8 +48,8 @@ class GeminiClient:
         self.name = urlsplit(address).hostname or address
         self.local = is_local(self.name)
         self.poll_seconds = 0.2 if self.local else 30.0
-        self._genai, self._key, self._http_errors = genai, key, httpx.HTTPError
-        http = httpx.Client(trust_env=not self.local, follow_redirects=False, timeout=timeout_s)
+        self._genai, self._key, self._http_errors = genai, key, httpx2.HTTPError
+        http = httpx2.Client(trust_env=not self.local, follow_redirects=False, timeout=timeout_s)
         options = genai.types.HttpOptions(base_url=address, timeout=round(timeout_s * 1000), httpx_client=http)
         # vertexai is said because the library else reads it from the environment and asks another service
         self._client = genai.Client(vertexai=False, api_key=key or "none", http_options=options)
