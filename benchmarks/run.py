@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    rows = [r for name in args.parts for r in PARTS[name](args.rounds)]
+    rows = [r for name in args.parts or PARTS for r in PARTS[name](args.rounds)]
     print(
         f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores; one thread a side unless a row says otherwise"
     )

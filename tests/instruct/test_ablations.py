@@ -228,7 +228,8 @@ def test_without_filtering(world: dict[str, Path], service: Service, tmp_path: P
 
 
 def test_with_unlabelled_extra_data(world: dict[str, Path], service: Service, tmp_path: Path) -> None:
-    held = HeldConfig(per_task=3, share=0.5)
+    # what is filtered out depends on the bytes of the pictures, so with a smaller share a class could have nothing to give
+    held = HeldConfig(per_task=3, share=1.0)
     without = run(table12("table12-without-labels", world, service, test=held), tmp_path / "out")
     service.questions.clear()
     result = run(table12("table12-unlabelled-extra", world, service, test=held), tmp_path / "out")
