@@ -228,7 +228,7 @@ def test_without_filtering(world: dict[str, Path], service: Service, tmp_path: P
 
 
 def test_with_unlabelled_extra_data(world: dict[str, Path], service: Service, tmp_path: Path) -> None:
-    # what is filtered out depends on the bytes of the pictures, so with a smaller share a class could have nothing to give
+    # what is filtered depends on the bytes of the pictures: with a smaller share a class could have nothing to give
     held = HeldConfig(per_task=3, share=1.0)
     without = run(table12("table12-without-labels", world, service, test=held), tmp_path / "out")
     service.questions.clear()

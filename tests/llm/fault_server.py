@@ -38,7 +38,8 @@ class FaultServer:
     Args:
         answer: the text of an answer, from the request's body.
         fault: (how often this request came before, body) -> a fault out of ``429``, ``429-date``, ``500``, ``503``,
-            ``hang``, ``cut``, ``not-json``, ``other-form``, ``refusal``, ``400``, ``401``, ``no-json-mode``, or "" for none.
+            ``hang``, ``cut``, ``not-json``, ``other-form``, ``refusal``, ``400``, ``401``, ``no-json-mode``, or "" for
+            none.
         retry_after: seconds that a 429 asks for. hang: seconds that a hanging request takes.
     """
 
