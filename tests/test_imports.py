@@ -15,7 +15,7 @@ import facellava
 PACKAGE = Path(facellava.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"errors", "types", "files"},
+    {"errors", "types", "files", "settings"},
     {"tasks", "face", "model", "weights", "llm"},
     {"runtime"},
     {"results"},
@@ -30,7 +30,7 @@ SURFACE = {"__init__", "__main__", "_autoclasses"}
 """The package's own front: it names things of every layer, and imports them on first use only."""
 
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
-ONE_FLOW = {"errors", "types", "analyzer", "answers", "consistency"}
+ONE_FLOW = {"errors", "types", "settings", "analyzer", "answers", "consistency"}
 """Single modules that make up one layer together and may use each other; folders of one layer never do."""
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "datasets", "onnxruntime", "cv2", "av")

@@ -8,7 +8,8 @@ import pytest
 
 from facellava.errors import FileMissing, UsageError
 from facellava.instruct import sources
-from facellava.instruct.recipe import PreprocessConfig, load_recipe, shipped
+from facellava.instruct.recipe import PACKAGE, PreprocessConfig, load_recipe
+from facellava.settings import shipped
 
 GOOD = """
 name = "mine"
@@ -95,7 +96,7 @@ def test_unknown_recipe_names_the_shipped_ones() -> None:
         load_recipe("nothing")
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped(PACKAGE))
 def test_shipped_recipes_load_and_name_real_sources(name: str, tmp_path: Path) -> None:
     raw = load_recipe(name, _AnyRoot(tmp_path))
     for source in raw.sources:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facellava.errors import FacellavaError, FileMissing
+from facellava.errors import FacellavaError, FileMissing, UsageError
 
 if TYPE_CHECKING:
     from facellava.analyzer import Analyzer
 
-__all__ = ["loader", "report", "require_readable", "show_notice"]
+__all__ = ["loader", "pairs", "report", "require_readable", "show_notice"]
 
 
 def report(error: FacellavaError) -> None:
@@ -57,3 +57,18 @@ def loader(threads: int | None, offline: bool, *, quiet: bool) -> Callable[[], A
         return loaded[0]
 
     return load
+
+
+def pairs(given: list[str], what: str) -> dict[str, str]:
+    """``KEY=VALUE`` texts of a repeatable option as a dictionary.
+
+    Raises:
+        UsageError: a text without key or equals sign.
+    """
+    found = {}
+    for text in given:
+        key, joint, value = text.partition("=")
+        if not joint or not key:
+            raise UsageError(f"{what} {text!r}: write it as KEY=VALUE")
+        found[key] = value
+    return found

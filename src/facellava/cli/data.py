@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from facellava.cli._common import show_notice
-from facellava.errors import SOME_INPUTS_FAILED, UsageError
+from facellava.cli._common import pairs, show_notice
+from facellava.errors import SOME_INPUTS_FAILED
 
 if TYPE_CHECKING:
     from facellava.instruct.executor import Engine
@@ -166,27 +166,10 @@ def import_file(
     return 0
 
 
-def _pairs(given: list[str], what: str) -> dict[str, str]:
-    found = {}
-    for text in given:
-        key, joint, value = text.partition("=")
-        if not joint or not key:
-            raise UsageError(f"{what} {text!r}: write it as KEY=VALUE")
-        found[key] = value
-    return found
-
-
 def _options(given: list[str]) -> dict[str, Any]:
-    """Values as TOML reads them; what is no TOML is text."""
-    import tomllib
+    from facellava.settings import parse
 
-    found: dict[str, Any] = {}
-    for key, value in _pairs(given, "--option").items():
-        try:
-            found[key] = tomllib.loads(f"x = {value}")["x"]
-        except tomllib.TOMLDecodeError:
-            found[key] = value
-    return found
+    return {key: parse(value) for key, value in pairs(given, "--option").items()}
 
 
 def _recipe(name: str, roots: list[str] | None, only: list[str] | None, limit: int) -> Recipe:
@@ -194,7 +177,7 @@ def _recipe(name: str, roots: list[str] | None, only: list[str] | None, limit: i
 
     from facellava.instruct.recipe import load_recipe
 
-    places = {key: Path(value).expanduser().resolve() for key, value in _pairs(roots or [], "--root").items()}
+    places = {key: Path(value).expanduser().resolve() for key, value in pairs(roots or [], "--root").items()}
     recipe = load_recipe(name, places, only=only)
     if limit:
         recipe = replace(recipe, sources=tuple(replace(source, limit=limit) for source in recipe.sources))

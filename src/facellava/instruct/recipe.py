@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tomllib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from facellava.errors import FileMissing, UsageError
+from facellava import settings
+from facellava.errors import UsageError
 
 Kind = Literal["evidence", "recorded", "rules", "openai", "gemini", "facellava"]
+PACKAGE = "facellava.instruct"
+"""Its folder ``recipes`` holds the shipped ones."""
 WITHOUT_MODEL = ("evidence", "recorded", "rules")
 
 
@@ -192,35 +191,19 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def shipped() -> tuple[str, ...]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("facellava.instruct") / "recipes"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
-
-
 def load_recipe(name: str, roots: Mapping[str, Path] | None = None, *, only: Sequence[str] | None = None) -> Recipe:
     """A recipe from a file, or one of the shipped ones by name.
 
     Args:
-        name: a path, or a name out of ``shipped()``.
+        name: a path, or the name of a shipped recipe.
         roots: source (or its new name) -> folder, instead of what the recipe says.
         only: sources that are kept; None for all.
 
     Raises:
         FileMissing: neither a file nor a shipped recipe. UsageError: unknown keys, wrong types, no root.
     """
-    path = Path(name)
-    if path.is_file():
-        text, base = path.read_text(encoding="utf-8"), path.resolve().parent
-    elif name in shipped():
-        text, base = (resources.files("facellava.instruct") / "recipes" / f"{name}.toml").read_text("utf-8"), Path.cwd()
-    else:
-        raise FileMissing(f"{name} is no file and no shipped recipe; shipped: {', '.join(shipped())}")
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{name} is no valid TOML: {error}") from error
-    recipe = typing.cast(Recipe, _build(Recipe, raw, name))
+    raw, base = settings.read_recipe(name, PACKAGE)
+    recipe = settings.build(Recipe, raw, name)
     if only:
         recipe = _without_others(recipe, only, name)
     return _with_roots(recipe, base, {} if roots is None else roots, name)
@@ -252,46 +235,3 @@ def _with_roots(recipe: Recipe, base: Path, roots: Mapping[str, Path], name: str
         full = Path(root) if isinstance(root, Path) else base / Path(root).expanduser()
         placed.append(dataclasses.replace(source, root=str(full.resolve())))
     return dataclasses.replace(recipe, sources=tuple(placed))
-
-
-def _build(kind: type, raw: Mapping[str, Any], where: str) -> Any:
-    """A dataclass from a table; every key must be a field and every value of the field's type."""
-    hints = typing.get_type_hints(kind)
-    fields = {f.name for f in dataclasses.fields(kind)}
-    if unknown := raw.keys() - fields:
-        raise UsageError(f"{where}: unknown key '{min(unknown)}'; known: {', '.join(sorted(fields))}")
-    values = {key: _value(hints[key], value, f"{where}: {key}") for key, value in raw.items()}
-    lacking = [
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if lacking:
-        raise UsageError(f"{where}: '{lacking[0]}' is missing")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        # TOML has no null: "none" switches an optional part off
-        if value == "none":
-            return None
-        return _value(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise UsageError(f"{where} must be a list")
-        return tuple(_value(arguments[0], item, f"{where}[{n}]") for n, item in enumerate(value))
-    if origin is Literal:
-        if value not in arguments:
-            raise UsageError(f"{where} is {value!r}; known: {', '.join(arguments)}")
-        return value
-    if dataclasses.is_dataclass(hint) or origin is not None:
-        if not isinstance(value, dict):
-            raise UsageError(f"{where} must be a table")
-        return _build(typing.cast(type, hint), value, where) if origin is None else value
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise UsageError(f"{where} is {value!r}, but must be {'a' if hint is not int else 'an'} {hint.__name__}")
-    return value
