@@ -1,6 +1,7 @@
 """Preprocessing with two Ray workers beside one, on a real local cluster.
 
-Results are compared row for row and file for file. Starting the cluster is not counted, starting the workers is.
+Results are compared row for row and file for file. Starting the cluster is not counted, starting the workers is (about
+six seconds each time, so that a short job scales less well than a long one).
 """
 
 from __future__ import annotations

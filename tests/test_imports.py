@@ -15,7 +15,7 @@ import facellava
 PACKAGE = Path(facellava.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"errors", "types", "files", "settings"},
+    {"errors", "types", "files", "settings", "arrow"},
     {"tasks", "face", "model", "weights", "llm"},
     {"runtime"},
     {"results"},

@@ -18,14 +18,18 @@ __all__ = [
     "HashMismatch",
     "LabelUnknown",
     "LandmarksFailed",
+    "LeakFound",
     "LicenseNotAccepted",
     "MediaTooLarge",
     "MissingExtra",
     "NoFace",
     "NoSpace",
     "ProviderFailed",
+    "RunMismatch",
     "SeveralFaces",
     "SourceLayout",
+    "TooManyBroken",
+    "TrainingFailed",
     "UnsupportedMedia",
     "UsageError",
     "WeightsUnavailable",
@@ -180,3 +184,27 @@ class EmptyDataset(FacellavaError):
     """Every sample of a build was rejected; the ledger says why."""
 
     code, exit_code = "empty_dataset", 36
+
+
+class LeakFound(FacellavaError):
+    """Training data holds what a benchmark is tested on, or what its setting forbids."""
+
+    code, exit_code = "leak_found", 40
+
+
+class TooManyBroken(FacellavaError):
+    """More conversations could not be loaded than the recipe allows; each is in ``broken.jsonl`` with its reason."""
+
+    code, exit_code = "too_many_broken", 41
+
+
+class RunMismatch(FacellavaError):
+    """The folder of a run holds another recipe or other data."""
+
+    code, exit_code = "run_mismatch", 42
+
+
+class TrainingFailed(FacellavaError):
+    """Training went wrong numerically; the last checkpoint is kept."""
+
+    code, exit_code = "training_failed", 43

@@ -43,7 +43,7 @@ def test_round_trip(tmp_path: Path, count: int) -> None:
         np.testing.assert_array_equal(getattr(got, name), getattr(given, name))
     assert (got.quality, got.source, got.margin, got.spans) == (given.quality, given.source, 0.25, ((0.0, 1.5),))
     assert np.abs(got.frames.astype(int) - given.frames).mean() < 4
-    points, times = store.landmarks("k1")
+    points, _, times, _ = store.measured("k1")
     assert points.shape == (count, 68, 2) and times.shape == (count,)
     assert store.source("k1") == given.source
 

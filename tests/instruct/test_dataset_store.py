@@ -14,8 +14,9 @@ from rows_world import make_row, stored
 from facellava import tasks
 from facellava.errors import FileMissing
 from facellava.instruct.clipstore import ClipStore
-from facellava.instruct.dataset import Origin, Row, read_dataset, safe_name, write_dataset
+from facellava.instruct.dataset import read_dataset, write_dataset
 from facellava.instruct.records import Instruction
+from facellava.instruct.rows import Origin, Row, safe_name
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -58,9 +59,10 @@ def test_every_field_comes_back(tmp_path: Path) -> None:
         )
         assert (row.annotation, row.rating) == (given.annotation, given.rating)
         assert row.description == given.annotation.description and dict(row.meta or {}) == dict(sample.meta)
-        landmarks, times = store.landmarks(given.clip)
+        landmarks, blendshapes, times, margin = store.measured(given.clip)
         assert row.landmarks is not None and row.times is not None
         assert np.array_equal(row.landmarks, landmarks) and np.array_equal(row.times, times)
+        assert row.blendshapes is not None and np.array_equal(row.blendshapes, blendshapes) and row.margin == margin
         assert (row.data, row.media_type) == store.encoded(given.clip)
     assert found["dfew/b"].media == "b.png" and found["dfew/b"].licence == "research only"
     assert found["celeba/c"].label == () and found["mer2023/f"].label is None, "nothing active is not unlabelled"

@@ -15,9 +15,10 @@ from rows_world import make_row, stored
 
 from facellava.errors import FileMissing, UsageError
 from facellava.face import read_media
-from facellava.instruct.dataset import Row, read_dataset, write_dataset
+from facellava.instruct.dataset import read_dataset, write_dataset
 from facellava.instruct.export import FORMATS, export
 from facellava.instruct.importer import import_llava
+from facellava.instruct.rows import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -38,7 +38,7 @@ from facellava.model.config import TABLE_6, ClipVisionConfig, ExpertVisionConfig
         (lambda: FaceLlavaConfig(image_token_id=-200), "image_token_id is -200"),
         (lambda: FaceLlavaConfig(crop_margin=-1), "crop_margin is -1"),
         (lambda: tiny_config(fusion=FusionConfig(heads=5)), "heads=5 does not divide the language model's width 32"),
-        (lambda: tiny_config(vision=EXPERT_VISION, fusion=TABLE_6["simple_face_parsing"]), "reads pixels"),
+        (lambda: FusionConfig(kind="none", landmarks="none", expert="face_parsing"), "contradicts landmarks='none'"),
     ],
 )
 def test_mistakes_raise_value_errors(make, message):
@@ -67,8 +67,8 @@ def test_every_row_of_table_6_survives_json(row, tmp_path):
     assert loaded.text_config.to_dict() == config.text_config.to_dict()
 
 
-def test_table_6_has_the_papers_ten_rows_and_they_differ():
-    assert len(set(TABLE_6.values())) == len(TABLE_6) == 10
+def test_table_6_has_the_papers_ten_rows_and_one_more_and_they_differ():
+    assert len(set(TABLE_6.values())) == len(TABLE_6) == 11
 
 
 def test_expert_vision_survives_json(tmp_path):

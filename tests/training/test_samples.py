@@ -1,27 +1,23 @@
-"""Targets of the expert head, order of samples, weights of answer tokens."""
+"""Folders of samples, and the expert head that is fitted on them."""
 
 from __future__ import annotations
 
-import random
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import save_file  # noqa: E402
+
+from facellava.errors import FileMissing  # noqa: E402
 from facellava.model.expert_spec import ExpertSpec, binary, number, single  # noqa: E402
 from facellava.model.expert_tower import ExpertVisionTower, probabilities  # noqa: E402
-from facellava.model.prompt import IGNORED, Rendered  # noqa: E402
 from facellava.training.head import fit_tower, head_report  # noqa: E402
-from facellava.training.samples import Samples, head_targets  # noqa: E402
-from facellava.training.stage import Stage  # noqa: E402
-from facellava.training.two_stage import (  # noqa: E402
-    checklists,
-    collate,
-    label_weights,
-    learning_rate,
-    sample_order,
-)
+from facellava.training.samples import Samples, SamplesFolder, head_targets  # noqa: E402
+from facellava.training.talks import open_folder  # noqa: E402
 
 SPEC = ExpertSpec((single("mood", [" a", " b"], before=[7]), number("age", 100, after=[8]), binary("AU12", [9])))
 
@@ -106,48 +102,24 @@ def test_the_report_mixes_words_between_fixed_text() -> None:
     torch.testing.assert_close(tokens, torch.stack(expected))
 
 
-def test_first_tokens_of_every_answer_weigh_double() -> None:
-    labels = [IGNORED, *range(10), IGNORED, 5]
-    assert label_weights(labels) == [0, *[2] * 8, 1, 1, 0, 2]
-
-
-def test_verdicts_of_a_checklist_weigh_most() -> None:
-    yes, no = 90, 91
-    checklist = [5, yes, 6, no, 7, yes]
-    assert label_weights([IGNORED, *checklist], frozenset({yes, no})) == [0, 0.1, 3, 0.1, 3, 0.1, 3]
-    assert label_weights([IGNORED, 5, yes, 6], frozenset({yes, no})) == [0, 2, 2, 2]
-
-
-def test_checklists_hold_known_labels_only() -> None:
-    labels = {"AU12": True, "AU4": False, "Smiling": True, "expression": 3, "age": 40}
-    turns = checklists(labels, random.Random(0))
-    by_question = {question: sorted(answer.split("\n")) for question, answer in turns}
-    assert by_question == {
-        "Answer yes or no for each action unit.": ["AU12: yes", "AU4: no"],
-        "Answer yes or no for each attribute.": ["Smiling: yes"],
-    }
-
-
-def test_collation_pads_ids_and_ignores_padding() -> None:
-    batch = collate([(4, Rendered([1, 2, 3], [IGNORED, 2, 3])), (9, Rendered([7], [IGNORED]))], pad=0)
-    assert batch.ids.tolist() == [[1, 2, 3], [7, 0, 0]]
-    assert batch.labels.tolist() == [[IGNORED, 2, 3], [IGNORED] * 3]
-    assert batch.rows == [4, 9]
-
-
-def test_order_is_deterministic_and_keeps_to_the_training_split() -> None:
+def test_a_folder_of_samples_is_a_folder_of_conversations(tmp_path: Path) -> None:
     data = samples()
-    order = sample_order(data, 150, seed=1)
-    assert order == sample_order(data, 150, seed=1)
-    assert order != sample_order(data, 150, seed=2)
-    assert len(order) == 150
-    assert all(data.rows[row]["split"] == "train" for row, _ in order)
-
-
-def test_learning_rate_warms_up_and_falls_to_zero() -> None:
-    stage = Stage("x", ("a",), lr=1.0, sequences=0, warmup=0.1)
-    rates = [learning_rate(step, 100, stage) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == pytest.approx(1.0)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 0.001
+    arrays = {"maps": data.maps.half(), "values": data.values, "landmarks": data.landmarks}
+    save_file(arrays, tmp_path / "features.safetensors")
+    for row in data.rows:
+        row["labels"] = {"expression": 3, "age": row["labels"]["age"]}
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data.rows))
+    folder = open_folder(tmp_path)
+    assert isinstance(folder, SamplesFolder) and len(folder.talks) == 100 and len(folder.held_out) == 20
+    talk = folder.talks[3]
+    assert (talk.id, talk.turns, talk.source, talk.labels["expression"]) == (
+        "r1#1",
+        (("q", "b"),),
+        "renders",
+        "happiness",
+    )
+    stored = folder.stored(talk)
+    assert torch.equal(stored["expert_values"][0], data.values[1]) and stored["vision_features"].shape == (1, 49, 4)
+    assert folder.address(folder.talks[2]) == folder.address(talk), "variants share a face"
+    with pytest.raises(FileMissing, match="holds features and no pixels"):
+        folder.clip(talk)

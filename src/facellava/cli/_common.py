@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from facellava.errors import FacellavaError, FileMissing, UsageError
+from facellava.errors import FacellavaError, FileMissing, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from facellava.analyzer import Analyzer
 
-__all__ = ["loader", "pairs", "report", "require_readable", "show_notice"]
+__all__ = ["Bar", "loader", "need_training", "pairs", "report", "require_readable", "show_notice"]
 
 
 def report(error: FacellavaError) -> None:
@@ -72,3 +72,41 @@ def pairs(given: list[str], what: str) -> dict[str, str]:
             raise UsageError(f"{what} {text!r}: write it as KEY=VALUE")
         found[key] = value
     return found
+
+
+def need_training() -> None:
+    """Raises ``MissingExtra`` where the libraries of training are not installed."""
+    try:
+        import peft  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("train", "training") from error
+
+
+class Bar:
+    """One progress line for each stage, on a terminal only."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Any] = {}
+        self._progress: Any = None
+
+    def __enter__(self) -> Bar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True))
+            self._progress.start()
+        return self
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._progress is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()

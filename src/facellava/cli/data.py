@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from facellava.cli._common import pairs, show_notice
+from facellava.cli._common import Bar, pairs, show_notice
 from facellava.errors import SOME_INPUTS_FAILED
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def build(
 
     show_notice()
     chosen = _recipe(recipe, root, only, limit)
-    with _Bar() as bar:
+    with Bar() as bar:
         services = Services(chosen, out, send_media_to or ())
         job = Build(chosen, out, _engine(engine, workers), services, bar)
         if estimate:
@@ -188,32 +187,3 @@ def _engine(name: str, workers: int) -> Engine:
     from facellava.instruct.executor import LocalEngine, RayEngine
 
     return RayEngine(workers) if name == "ray" else LocalEngine(workers)
-
-
-class _Bar:
-    """One progress line for each stage, on a terminal only."""
-
-    def __init__(self) -> None:
-        self._tasks: dict[str, Any] = {}
-        self._progress: Any = None
-
-    def __enter__(self) -> _Bar:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True))
-            self._progress.start()
-        return self
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._progress is None:
-            return
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()

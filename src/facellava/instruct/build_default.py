@@ -35,15 +35,15 @@ from facellava.instruct.open_faces import (
     read_photos,
     read_renders,
 )
-from facellava.model.expert_spec import ExpertSpec, binary, number, single
+from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import ExpertEncoder
 from facellava.model.gguf_weights import read_gguf
 from facellava.runtime.build import BASE, CROP_MARGIN
+from facellava.runtime.report import AGES, report_spec
 from facellava.types import FaceClip
 
 HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
-AGES = 100
 
 
 def attribute_names() -> tuple[str, ...]:
@@ -60,22 +60,8 @@ def trained_attributes() -> tuple[str, ...]:
 
 
 def default_spec(tokenizer: Tokenizer) -> ExpertSpec:
-    """The expert head's outputs, every label that the open faces support, reported in the words of answers."""
-    expression, deepfake = tasks.get("expression"), tasks.get("deepfake")
-    units, attributes = tasks.get("action_units"), tasks.get("attributes")
-
-    def ids(text: str) -> list[int]:
-        return tokenizer.encode(text, add_special_tokens=False).ids
-
-    return ExpertSpec(
-        (
-            single("expression", [f" {name}" for name in expression.names], ids(expression.closed.prefix), ids(".")),
-            single("deepfake", [f" {name}" for name in deepfake.names], ids(" Authenticity:"), ids(".")),
-            number("age", AGES, ids(" Age: "), ids(" years old.")),
-            *(binary(u, ids("\n" + units.item(u))) for u in trained_units()),
-            *(binary(a, ids("\n" + attributes.item(a))) for a in trained_attributes()),
-        )
-    )
+    """The expert head's outputs: every label that the open faces support."""
+    return report_spec(tokenizer, {"expression", "deepfake", "age", *trained_units(), *trained_attributes()})
 
 
 def labels_of(face: OpenFace, authenticity: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,16 @@ H264_CRF = "18"
 MILLISECONDS = Fraction(1, 1000)
 
 Packed = dict[str, np.ndarray]
+
+
+class Measured(NamedTuple):
+    """landmarks float32 (T, 68, 2) in [0, 1] of the crop, blendshapes float32 (T, 52), times float64 (T,) in seconds,
+    margin of the crop."""
+
+    landmarks: NDArray[np.float32]
+    blendshapes: NDArray[np.float32]
+    times: NDArray[np.float64]
+    margin: float
 
 
 class ClipStore:
@@ -99,10 +109,10 @@ class ClipStore:
         arrays, facts = self._read(key)
         return arrays["encoded"].tobytes(), facts["media_type"]
 
-    def landmarks(self, key: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Landmarks float32 (T, 68, 2) in [0, 1] of the crop, and times float64 (T,) in seconds."""
-        arrays, _ = self._read(key)
-        return arrays["landmarks"], arrays["times"]
+    def measured(self, key: str) -> Measured:
+        """What was measured on a clip, without decoding its crops."""
+        arrays, facts = self._read(key)
+        return Measured(arrays["landmarks"], arrays["blendshapes"], arrays["times"], facts["margin"])
 
     def source(self, key: str) -> Source:
         """Digest, rate and duration of the medium from which the clip was made."""

@@ -6,22 +6,21 @@ The same rows give the same bytes: sorted by id, one compression, no times of wr
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facellava.arrow import ARRAYS, array_column, arrays_of
 from facellava.errors import FileMissing, MissingExtra
-from facellava.instruct import sources
 from facellava.instruct.clipstore import ClipStore
-from facellava.instruct.recipe import Recipe
 from facellava.instruct.records import Annotation, Instruction, Rating
-from facellava.types import LabelValue, MediaKind, Sample
+from facellava.instruct.rows import Origin, Row, row_of
+from facellava.types import Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,130 +28,6 @@ if TYPE_CHECKING:
 SUBSETS = ("train", "test")
 ROWS_PER_GROUP = 200
 """Small row groups: readers fetch single pictures without a whole shard."""
-ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "video/mp4": "mp4"}
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What rows take from their source: the folder that media paths are relative to, and the licence in a few words."""
-
-    root: Path | None = None
-    licence: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One row of the dataset, independent of the machine that built it.
-
-    Attributes:
-        id, source, split, subject, task, kind, label, known, window, frame, meta: as in ``Sample``.
-        subset: ``train`` or ``test`` of this dataset.
-        question, description: the instruction and its answer.
-        annotation, rating: where the description came from and what it was rated.
-        clip: key in the build's clip store, "" for imported rows.
-        media: path of the source's medium relative to the source's root. sha256: of that medium, "" if unknown.
-        duration: seconds, 0 for a picture.
-        landmarks: float32 (T, 68, 2) in [0, 1] of the crop; times: float64 (T,) seconds; None where not known.
-        data: the crops as JPEG or MP4 bytes, None where the licence forbids passing them on. media_type: of ``data``.
-        licence: of the medium.
-    """
-
-    id: str
-    source: str
-    split: str
-    subset: str
-    subject: str | None
-    task: str
-    kind: MediaKind
-    label: LabelValue
-    known: tuple[str, ...]
-    question: str
-    description: str
-    annotation: Annotation
-    rating: Rating | None
-    clip: str
-    media: str
-    sha256: str
-    duration: float
-    landmarks: NDArray[np.float32] | None
-    times: NDArray[np.float64] | None
-    data: bytes | None
-    media_type: str
-    licence: str
-    window: tuple[float, float] | None = None
-    frame: int | None = None
-    meta: Mapping[str, Any] | None = None
-
-    @property
-    def modality(self) -> Literal["image", "video"]:
-        """What ``data`` is or would be: a video of a single frame is stored as a picture."""
-        count = len(self.times) if self.times is not None else 2
-        return "video" if self.kind == "video" and count > 1 else "image"
-
-    @property
-    def file_name(self) -> str:
-        """A name for ``data``: the clip's key, or the id where there is none."""
-        return f"{self.clip or safe_name(self.id)}.{ENDINGS.get(self.media_type, 'bin')}"
-
-
-def safe_name(text: str) -> str:
-    """`text` as a file name without dots or separators, unique by a digest where something was replaced."""
-    import hashlib
-
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", text)
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def origins(recipe: Recipe) -> dict[str, Origin]:
-    """What the rows of each source of a recipe take from it, by the source's name in the build."""
-    found = {}
-    for config in recipe.sources:
-        licence = config.options.get("licence") or sources.get(config.name).INFO.licence
-        found[config.label] = Origin(Path(config.root) if config.root else None, str(licence))
-    return found
-
-
-def row_of(instruction: Instruction, clips: ClipStore, origin: Origin, *, pixels: bool) -> Row:
-    """The row of one instruction; reads its clip. Crops go in with ``pixels`` only."""
-    sample = instruction.sample
-    data, media_type = clips.encoded(instruction.clip)
-    landmarks, times = clips.landmarks(instruction.clip)
-    return Row(
-        id=sample.id,
-        source=sample.source,
-        split=sample.split,
-        subset=instruction.subset,
-        subject=sample.subject,
-        task=sample.task,
-        kind=sample.kind,
-        label=sample.label,
-        known=sample.known,
-        question=instruction.question,
-        description=instruction.annotation.description,
-        annotation=instruction.annotation,
-        rating=instruction.rating,
-        clip=instruction.clip,
-        media=_relative(sample, origin),
-        sha256=clips.source(instruction.clip).sha256,
-        duration=instruction.duration,
-        landmarks=landmarks,
-        times=times,
-        data=data if pixels else None,
-        media_type=media_type,
-        licence=str(sample.meta.get("licence", origin.licence)),
-        window=sample.window,
-        frame=sample.frame,
-        meta=sample.meta,
-    )
-
-
-def _relative(sample: Sample, origin: Origin) -> str:
-    # a path of this machine would make the bytes differ between machines, and may name a person
-    if origin.root is not None:
-        for root in (origin.root, origin.root.resolve()):
-            if sample.media.is_relative_to(root):
-                return sample.media.relative_to(root).as_posix()
-    return sample.media.name
 
 
 def write_dataset(
@@ -235,7 +110,9 @@ def features() -> Any:
             "frame": whole,
             "duration": real,
             "landmarks": List(List(List(Value("float32"), length=2), length=68)),
+            "blendshapes": List(List(Value("float32"), length=52)),
             "times": List(real),
+            "margin": real,
             "image": Image(),
             # bytes, as decoding needs a library that few machines have; cast_column(..., Video()) switches it on
             "video": Video(decode=False),
@@ -247,14 +124,14 @@ def features() -> Any:
 
 
 def _record(row: Row) -> dict[str, Any]:
-    """The columns of a row but its landmarks."""
+    """The columns of a row but its arrays."""
     annotation = asdict(row.annotation)
     messages = [("user", row.question), ("assistant", annotation.pop("description"))]
     picture = None if row.data is None else {"bytes": row.data, "path": row.file_name}
     is_video = row.media_type.startswith("video/")
     same = ("id", "source", "split", "subject", "task", "kind", "question", "description", "clip", "media", "sha256")
     return {
-        **{name: getattr(row, name) for name in (*same, "frame", "duration", "media_type", "licence")},
+        **{name: getattr(row, name) for name in (*same, "frame", "duration", "margin", "media_type", "licence")},
         "label": row.label if isinstance(row.label, str) else None,
         "labels": list(row.label) if isinstance(row.label, tuple) else None,
         "known": list(row.known) if row.known else None,
@@ -321,23 +198,11 @@ def _table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     records = [_record(row) for row in rows]
     columns = []
     for column in schema:
-        if column.name == "landmarks":
-            columns.append(_landmark_column([row.landmarks for row in rows]))
+        if column.name in ARRAYS:
+            columns.append(array_column([getattr(row, column.name) for row in rows], ARRAYS[column.name]))
         else:
             columns.append(pa.array([record[column.name] for record in records], column.type))
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _landmark_column(values: Sequence[NDArray[np.float32] | None]) -> pa.Array:
-    """Nested lists straight from the arrays: a thousand times fewer Python objects than lists of lists."""
-    import pyarrow as pa
-
-    flat = [value.reshape(-1) for value in values if value is not None]
-    points = pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(flat) if flat else [], pa.float32()), 2)
-    faces = pa.FixedSizeListArray.from_arrays(points, 68)
-    ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)])
-    starts = [None if value is None else int(end) for value, end in zip(values, ends, strict=False)]
-    return pa.ListArray.from_arrays(pa.array([*starts, int(ends[-1])], pa.int32()), faces)
 
 
 def shard_files(folder: Path, subset: str | None = None) -> list[Path]:
@@ -373,18 +238,13 @@ def read_dataset(folder: Path, *, columns: Sequence[str] | None = None) -> Itera
 
 
 def _rows(batch: pa.RecordBatch, subset: str) -> Iterator[Row]:
-    has_landmarks = "landmarks" in batch.schema.names
-    landmarks = batch.column("landmarks") if has_landmarks else None
-    records = (batch.drop_columns(["landmarks"]) if has_landmarks else batch).to_pylist()
-    for n, record in enumerate(records):
-        points = None
-        if landmarks is not None and landmarks[n].is_valid:
-            flat = landmarks[n].values.flatten().flatten()
-            points = flat.to_numpy(zero_copy_only=False).reshape(-1, 68, 2).astype(np.float32)
-        yield _row(record, subset, points)
+    there = [name for name in ARRAYS if name in batch.schema.names]
+    arrays = {name: arrays_of(batch.column(name), ARRAYS[name]) for name in there}
+    for n, record in enumerate(batch.drop_columns(there).to_pylist()):
+        yield _row(record, subset, {name: values[n] for name, values in arrays.items()})
 
 
-def _row(record: dict[str, Any], subset: str, landmarks: NDArray[np.float32] | None) -> Row:
+def _row(record: dict[str, Any], subset: str, arrays: Mapping[str, NDArray[np.float32] | None]) -> Row:
     get = record.get
     description = get("description") or ""
     labels = get("labels")
@@ -399,7 +259,9 @@ def _row(record: dict[str, Any], subset: str, landmarks: NDArray[np.float32] | N
         annotation=Annotation(description, **made_by),
         rating=Rating(**record["rating"]) if get("rating") else None,
         duration=get("duration") or 0.0,
-        landmarks=landmarks,
+        landmarks=arrays.get("landmarks"),
+        blendshapes=arrays.get("blendshapes"),
+        margin=get("margin") or 0.0,
         times=None if times is None else np.array(times, np.float64),
         data=picture and picture["bytes"],
         window=(window[0], window[1]) if window else None,

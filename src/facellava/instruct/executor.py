@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 Make = Callable[[], Callable[[Item], Result]]
 """A picklable maker of a worker; the worker is made once per process and may hold networks."""
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 AHEAD = 4
 """Items handed out per worker before the first is back: enough to keep it busy, little to lose."""
 
@@ -191,7 +191,8 @@ class RayEngine:
         if not numbers:
             return
         ray = self.warm()
-        blocks = len(numbers) if alone else min(len(numbers), max(self.workers * 8, len(numbers) // 16))
+        # small blocks: at the end all workers but one wait for the last of them
+        blocks = len(numbers) if alone else min(len(numbers), max(self.workers * 16, len(numbers) // 16))
         # pickled by us: Ray would try to make columns of the items' fields
         rows = [{"number": n, "item": pickle.dumps(listed[n])} for n in numbers]
         data = ray.data.from_items(rows, override_num_blocks=blocks)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from facellava.errors import MissingExtra, UsageError
 from facellava.instruct import compose
 from facellava.instruct.compose import Conversation
-from facellava.instruct.dataset import SUBSETS, Row, read_dataset, safe_name
+from facellava.instruct.dataset import SUBSETS, read_dataset
+from facellava.instruct.rows import Row, safe_name
 from facellava.types import CROP_SIZE
 
 PLACEHOLDERS = {"image": "<image>", "video": "<video>"}
@@ -101,6 +102,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "media": row.media,
         "sha256": row.sha256,
         "duration": row.duration,
+        "margin": row.margin,
         "media_type": row.media_type,
         "times": None if row.times is None else row.times.tolist(),
         "licence": row.licence,
@@ -128,13 +130,18 @@ def _place_media(talk: Talk, folder: Path, written: set[str]) -> str:
 
 def _place_landmarks(row: Row, folder: Path, written: set[str]) -> str | None:
     """Landmarks as the release reads them, in pixels of the crop: (68, 2) of a picture, (T, 68, 2) of a video."""
-    if row.landmarks is None:
+    points = None if row.landmarks is None else row.landmarks * np.float32(CROP_SIZE)
+    return _place_array("landmarks", points, row, folder, written)
+
+
+def _place_array(kind: str, array: NDArray[np.float32] | None, row: Row, folder: Path, written: set[str]) -> str | None:
+    """One array (T, ...) of a row as ``.npy`` below ``kind``, without the first axis for a picture."""
+    if array is None:
         return None
     stem = row.file_name.rpartition(".")[0]
-    name = f"landmarks/{stem[:2]}/{stem}.npy"
+    name = f"{kind}/{stem[:2]}/{stem}.npy"
     if name not in written:
-        points = row.landmarks * np.float32(CROP_SIZE)
-        _write(folder / name, _npy(points[0] if row.modality == "image" else points))
+        _write(folder / name, _npy(array[0] if row.modality == "image" else array))
         written.add(name)
     return name
 
@@ -179,13 +186,23 @@ def _turns(talk: Talk, placeholder: str) -> list[dict[str, str]]:
     return turns
 
 
-def _write_lists(talks: Iterable[Talk], folder: Path, entry: Callable[[Talk, str, str | None], dict[str, Any]]) -> int:
+def _write_lists(
+    talks: Iterable[Talk],
+    folder: Path,
+    entry: Callable[[Talk, str, str | None], dict[str, Any]],
+    *,
+    blendshapes: bool = False,
+) -> int:
     lists = {subset: _JsonList(folder / f"{subset}.json") for subset in SUBSETS}
     written: set[str] = set()
     for talk in talks:
         media = _place_media(talk, folder, written)
-        landmarks = _place_landmarks(talk.rows[0], folder, written)
-        lists[talk.rows[0].subset].add(entry(talk, media, landmarks))
+        row = talk.rows[0]
+        landmarks = _place_landmarks(row, folder, written)
+        record = entry(talk, media, landmarks)
+        if blendshapes:
+            record["blendshapes"] = _place_array("blendshapes", row.blendshapes, row, folder, written)
+        lists[row.subset].add(record)
     return sum(one.close() for one in lists.values())
 
 
@@ -205,9 +222,10 @@ def write_llava(talks: Iterable[Talk], folder: Path) -> int:
     """LLaVA JSON: ``train.json``, ``test.json``, ``images/``, ``videos/`` and ``landmarks/``.
 
     ``image`` and ``video`` are relative to the folder, which is both ``--image_folder`` and ``--video_folder`` of the
-    release's trainer. Landmarks are ``.npy`` in pixels of the crop, which its loader divides by 256.
+    release's trainer. Landmarks are ``.npy`` in pixels of the crop, which its loader divides by 256;
+    ``blendshapes`` beside them are for our own trainer.
     """
-    return _write_lists(talks, folder, _llava_entry)
+    return _write_lists(talks, folder, _llava_entry, blendshapes=True)
 
 
 def _sharegpt_entry(talk: Talk, media: str, landmarks: str | None) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from facellava.errors import FileMissing, UsageError
 from facellava.files import write_atomic
-from facellava.instruct.dataset import Row, write_rows
+from facellava.instruct.dataset import write_rows
 from facellava.instruct.records import Annotation, Rating, Rejected, Rejection
+from facellava.instruct.rows import Row
 from facellava.types import CROP_SIZE, N_LANDMARKS
 
 SOURCE = "llava"
@@ -152,6 +153,8 @@ def _row(pair: _Pair, place: _Place) -> Row:
         sha256=digest,
         duration=facts.get("duration", 0.0),
         landmarks=landmarks,
+        blendshapes=None,
+        margin=facts.get("margin", 0.0),
         times=np.array(times, np.float64) if times is not None else None,
         data=data,
         media_type=facts.get("media_type") or MEDIA_TYPES.get(path.suffix.lower(), MEDIA_TYPE_OF[kind]),

@@ -12,7 +12,7 @@ from typing import Any
 
 from facellava.errors import EmptyDataset
 from facellava.files import write_atomic
-from facellava.instruct import card, croissant, dataset, report, sources, statistics
+from facellava.instruct import card, croissant, dataset, report, rows, sources, statistics
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.export import export
 from facellava.instruct.pipeline import Progress, Result, no_progress
@@ -46,7 +46,7 @@ def write(result: Result, recipe: Recipe, out: Path, progress: Progress = no_pro
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     steps = 4 + len(recipe.export.formats)
-    pixels, origin = may_share_pixels(recipe), dataset.origins(recipe)
+    pixels, origin = may_share_pixels(recipe), rows.origins(recipe)
     result = dataclasses.replace(result, rejected=[_without_root(r, origin) for r in result.rejected])
     progress("write", 0, steps)
     _write_ledger(result, recipe, folder)
@@ -83,7 +83,7 @@ def _write_ledger(result: Result, recipe: Recipe, folder: Path) -> None:
     _write_json(folder / "recipe.json", {"hash": recipe.hash, **_without_places(recipe)})
 
 
-def _without_root(rejection: Rejection, origin: Mapping[str, dataset.Origin]) -> Rejection:
+def _without_root(rejection: Rejection, origin: Mapping[str, rows.Origin]) -> Rejection:
     """The message with paths as they are below the source's root; what lies above is this machine's affair."""
     message = rejection.message
     if (root := origin[rejection.source].root) is not None:

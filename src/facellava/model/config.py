@@ -126,6 +126,7 @@ class ExpertVisionConfig:
         grid: patches a side.
         frames: frames sampled at most; shorter clips keep what they have.
         folds: heads in the ensemble.
+        report: the head's outputs open the visual tokens, in word space; without it the tower only gives maps.
     """
 
     spec: dict[str, Any] = field(default_factory=dict)
@@ -134,6 +135,7 @@ class ExpertVisionConfig:
     grid: int = 7
     frames: int = 8
     folds: int = 4
+    report: bool = True
     kind: Literal["experts"] = "experts"
 
     def __post_init__(self) -> None:
@@ -164,7 +166,7 @@ class FusionConfig:
         kind: FRGCA's formula, see ``FaceRegionGuidedCrossAttention``; ``none`` without cross-attention.
         landmarks: ``cross_attention`` (the paper's), ``append`` (tokens join the sequence, as EmoLA does) or ``none``.
         projector: ``frlp`` (global + local), ``global`` or ``local`` alone.
-        expert: what the keys and values are: landmark tokens, or face-parsing maps through the vision tower.
+        expert: what is attended or appended: landmark tokens, or face-parsing maps through the vision tower.
         mask: region-patch proximity, eq. 5; without it Table 6 calls the attention "simple".
         heads: of the cross-attention.
         attention_scale: divide scores by the root of a head's width, or of the model's (eq. 6 as printed).
@@ -194,8 +196,8 @@ class FusionConfig:
             )
         if self.masked and (self.projector == "global" or self.expert == "face_parsing"):
             raise ValueError("the proximity mask needs one token a region: set mask=False or projector='frlp'")
-        if self.expert == "face_parsing" and self.landmarks != "cross_attention":
-            raise ValueError("face_parsing is only defined for landmarks='cross_attention'")
+        if self.expert == "face_parsing" and self.landmarks == "none":
+            raise ValueError("face_parsing contradicts landmarks='none': choose cross_attention or append")
         if self.transposed_grid and self.kind != "official_masked":
             raise ValueError("transposed_grid only applies to kind='official_masked'")
 
@@ -208,6 +210,11 @@ class FusionConfig:
     def uses_landmarks(self) -> bool:
         """Whether the model needs landmarks as input."""
         return self.landmarks != "none" and self.expert == "landmarks"
+
+    @property
+    def uses_parsing(self) -> bool:
+        """Whether the model needs face-parsing maps as input."""
+        return self.landmarks != "none" and self.expert == "face_parsing"
 
     @property
     def region_tokens(self) -> int:
@@ -228,8 +235,9 @@ TABLE_6: Mapping[str, FusionConfig] = {
     "frgca_local": FusionConfig(projector="local"),
     "frgca_frlp": FusionConfig(),
     "simple_face_parsing": _simple(expert="face_parsing"),
+    "append_face_parsing": _append(expert="face_parsing"),
 }
-"""The rows of Table 6, in the paper's order."""
+"""The rows of Table 6, in the paper's order; the last one, parsing tokens appended, completes the square."""
 
 _VISION = {"clip": ClipVisionConfig, "experts": ExpertVisionConfig}
 _Part = TypeVar("_Part")
@@ -305,17 +313,17 @@ class FaceLlavaConfig(PretrainedConfig):
         width = self.text_config.hidden_size
         if self.fusion.kind != "none" and width % self.fusion.heads:
             raise ValueError(f"fusion heads={self.fusion.heads} does not divide the language model's width {width}")
-        if self.vision.kind == "experts" and self.fusion.expert == "face_parsing":
-            raise ValueError("face_parsing needs a vision tower that reads pixels: vision kind 'clip'")
 
     def num_visual_tokens(self, frames: int) -> int:
         """Visual tokens of a clip of so many frames, hence placeholders in ``input_ids``."""
         vision, fusion = self.vision, self.fusion
         frame = vision.grid**2 + vision.has_cls(frames)
         if fusion.landmarks == "append":
-            frame += fusion.region_tokens
-        extra = ExpertSpec.from_dict(vision.spec).n_tokens if isinstance(vision, ExpertVisionConfig) else 0
-        return extra + frames * frame
+            frame += frame if fusion.uses_parsing else fusion.region_tokens
+        report = 0
+        if isinstance(vision, ExpertVisionConfig) and vision.report:
+            report = ExpertSpec.from_dict(vision.spec).n_tokens
+        return report + frames * frame
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""

@@ -16,11 +16,11 @@ from facellava.model.expert_spec import ExpertSpec
 
 
 class ExpertOutput(NamedTuple):
-    """maps (B, T, N, C) normalised, tokens (B, K, D), probabilities (B, O)."""
+    """maps (B, T, N, C) normalised, tokens (B, K, D), probabilities (B, O); the latter two None without a report."""
 
     maps: Tensor
-    tokens: Tensor
-    probabilities: Tensor
+    tokens: Tensor | None
+    probabilities: Tensor | None
 
 
 class ExpertHead(nn.Module):
@@ -98,6 +98,7 @@ class ExpertVisionTower(nn.Module):
         spec: head outputs; n_values, map_width, n_patches: encoder sizes; dim: hidden size of the language model;
         folds: heads in the ensemble. A training sample uses only the head of the fold that never saw it
             (``fold`` in forward), so that the language model learns how far to trust the experts on new faces.
+        report: False leaves out heads and words: the tower only normalises the maps.
     """
 
     map_mean: Tensor
@@ -106,24 +107,35 @@ class ExpertVisionTower(nn.Module):
     value_std: Tensor
 
     def __init__(
-        self, spec: ExpertSpec, n_values: int, map_width: int, n_patches: int, dim: int, folds: int = 4
+        self,
+        spec: ExpertSpec,
+        n_values: int,
+        map_width: int,
+        n_patches: int,
+        dim: int,
+        folds: int = 4,
+        report: bool = True,
     ) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.report = spec, report
         for name, width in (("map", map_width), ("value", n_values)):
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_std", torch.ones(width))
-        self.heads = nn.ModuleList(ExpertHead(n_values, map_width, n_patches, spec) for _ in range(folds))
-        self.words = WordSpaceTokens(spec, dim)
+        if report:
+            self.heads = nn.ModuleList(ExpertHead(n_values, map_width, n_patches, spec) for _ in range(folds))
+            self.words = WordSpaceTokens(spec, dim)
 
     @property
     def num_tokens(self) -> int:
-        return self.spec.n_tokens
+        return self.spec.n_tokens if self.report else 0
+
+    def normalise_maps(self, maps: Tensor) -> Tensor:
+        """Standardise maps (..., C) with the training set's moments; outliers are clipped at four deviations."""
+        return ((maps - self.map_mean) / self.map_std).clamp(-4, 4)
 
     def normalise(self, maps: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardise with the training set's moments; outliers are clipped at four deviations."""
-        maps = ((maps - self.map_mean) / self.map_std).clamp(-4, 4)
-        return maps, ((values - self.value_mean) / self.value_std).clamp(-4, 4)
+        """``normalise_maps``, and the same for the values (..., E)."""
+        return self.normalise_maps(maps), ((values - self.value_mean) / self.value_std).clamp(-4, 4)
 
     def forward(
         self,
@@ -139,6 +151,8 @@ class ExpertVisionTower(nn.Module):
             drop_words: bool (B,), in training: tokens without words, so that maps and landmarks must serve.
         """
         maps, values = self.normalise(vision_features, expert_values)
+        if not self.report:
+            return ExpertOutput(maps, None, None)
         p = torch.stack([probabilities(head(maps, values), self.spec) for head in self.heads])
         # Over time the mean: the strongest frame would bias towards presence in long clips.
         p = p.mean(2)

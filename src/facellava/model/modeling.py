@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .answer_loss import AnswerOutput, answer_loss, decode
 from .clip_tower import ClipTower, ClipVisionTower, _Layer
 from .config import ExpertVisionConfig, FaceLlavaConfig
 from .frgca import FaceRegionGuidedCrossAttention
@@ -45,7 +46,9 @@ def _build_tower(config: FaceLlavaConfig) -> nn.Module:
     from .expert_tower import ExpertVisionTower
 
     spec = ExpertSpec.from_dict(vision.spec)
-    return ExpertVisionTower(spec, vision.values, vision.width, vision.grid**2, dim, folds=vision.folds)
+    return ExpertVisionTower(
+        spec, vision.values, vision.width, vision.grid**2, dim, folds=vision.folds, report=vision.report
+    )
 
 
 class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -129,7 +132,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         vision_features: Float[Tensor, "b t n c"] | None = None,
         landmarks: Float[Tensor, "b t 68 2"] | None = None,
         expert_values: Float[Tensor, "b t e"] | None = None,
-        parsing_values: Float[Tensor, "b t 3 s s"] | None = None,
+        parsing_values: Float[Tensor, "b t ..."] | None = None,
         need_attention: bool = False,
         **tower_options: Any,
     ) -> VisualTokens:
@@ -140,7 +143,9 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             vision_features: the tower's features computed before (CLIP type), or the experts' maps.
             landmarks: fractions of the crop, iBUG-68 order.
             expert_values: the experts' numbers; only for vision kind ``experts``.
-            parsing_values: face-parsing maps drawn as pictures; only for fusion expert ``face_parsing``.
+            parsing_values: face-parsing maps drawn as pictures, as the tower reads pictures: pixels (b, t, 3, s, s)
+                for towers of CLIP type, the experts' maps of the drawing (b, t, n, c); only for fusion expert
+                ``face_parsing``.
             need_attention: also return FRGCA's weights.
             tower_options: passed to an expert tower (``fold`` and the like).
 
@@ -190,7 +195,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if fusion.expert == "face_parsing":
             if parsing_values is None:
                 raise ValueError("fusion expert 'face_parsing' needs parsing_values")
-            regions, landmarks = self.projector(self.vision_tower(parsing_values)), None
+            regions, landmarks = self.projector(self._see_parsing(parsing_values)), None
         elif landmarks is None:
             raise ValueError(f"landmarks are missing: fusion with landmarks={fusion.landmarks!r} needs them")
         else:
@@ -200,6 +205,11 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return torch.cat([visual, regions], dim=2), None
         has_cls = self.config.vision.has_cls(visual.shape[1])
         return self.frgca(visual, regions, landmarks, need_attention, has_cls)
+
+    def _see_parsing(self, drawn: Tensor) -> Float[Tensor, "b t n c"]:
+        if self.config.vision.kind == "experts":
+            return self.vision_tower.normalise_maps(drawn)  # pyright: ignore[reportCallIssue]
+        return self.vision_tower(drawn)
 
     def embed(
         self, input_ids: Int[Tensor, "b l"], visual: Float[Tensor, "b v d"] | None = None
@@ -232,15 +242,24 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         vision_features: Float[Tensor, "b t n c"] | None = None,
         landmarks: Float[Tensor, "b t 68 2"] | None = None,
         expert_values: Float[Tensor, "b t e"] | None = None,
-        parsing_values: Float[Tensor, "b t 3 s s"] | None = None,
+        parsing_values: Float[Tensor, "b t ..."] | None = None,
         inputs_embeds: Float[Tensor, "b l d"] | None = None,
         labels: Int[Tensor, "b l"] | None = None,
+        label_weights: Float[Tensor, "b l"] | None = None,
+        answers_only: bool = False,
+        tower_options: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast | tuple:
+    ) -> CausalLMOutputWithPast | AnswerOutput | tuple:
         """One pass; eq. 7 as the mean cross-entropy over labels other than -100.
 
         Visual inputs are those of ``encode_visual``. ``kwargs`` reach the language model (``past_key_values``,
         ``position_ids``, ``use_cache``, ``logits_to_keep``, ``num_items_in_batch``, ``output_hidden_states``, ...).
+
+        Args:
+            label_weights: of the labels in the mean; only with ``answers_only``.
+            answers_only: logits are computed where labels ask for them and nowhere else, and are not returned; the
+                output is an ``AnswerOutput``. For training: with one answer in a long prompt most logits are waste.
+            tower_options: passed to an expert tower (``fold`` and the like).
 
         Raises:
             ValueError: when placeholders and visual tokens do not match, or an input is missing or superfluous.
@@ -248,12 +267,20 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         seen = {"pixel_values": pixel_values, "vision_features": vision_features, "landmarks": landmarks,
                 "expert_values": expert_values, "parsing_values": parsing_values}  # fmt: skip
         given: dict[str, Any] = {name: value for name, value in seen.items() if value is not None}
+        if answers_only and labels is None:
+            raise ValueError("answers_only needs labels")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if inputs_embeds is not None and given:
             raise ValueError(f"inputs_embeds already hold the visual tokens: leave out {', '.join(given)}")
         if input_ids is not None:
-            inputs_embeds = self._embed_step(input_ids, given, kwargs.get("past_key_values"))
+            past = kwargs.get("past_key_values")
+            inputs_embeds = self._embed_step(input_ids, given | (tower_options or {}), past)
+        if answers_only:
+            assert inputs_embeds is not None and labels is not None
+            hidden = decode(self.language_model, inputs_embeds, attention_mask)
+            head = self.get_output_embeddings()
+            return answer_loss(hidden, head, labels, label_weights, kwargs.get("num_items_in_batch"))
         return self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, labels=labels, **kwargs)
 
     def _embed_step(self, input_ids: Tensor, given: dict[str, Any], past: Any) -> Tensor:

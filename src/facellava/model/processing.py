@@ -21,11 +21,12 @@ from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedT
 from facellava.errors import FileMissing, UsageError
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
 from facellava.model.frames import frame_indices
+from facellava.model.parsing import draw_parsing
 from facellava.model.preprocess import pixel_values
 from facellava.model.prompt import CHATML, IGNORED, PromptStyle, Rendered, render
 from facellava.types import FaceClip
 
-__all__ = ["FaceEncoder", "FaceLlavaProcessor", "Message"]
+__all__ = ["FaceEncoder", "FaceLlavaProcessor", "Message", "Seen"]
 
 CONFIG_FILE = "processor_config.json"
 Message = Mapping[str, Any]
@@ -43,8 +44,8 @@ class FaceEncoder(Protocol):
         ...
 
 
-class _Seen(NamedTuple):
-    """A clip's model inputs by name, each with a leading frame axis."""
+class Seen(NamedTuple):
+    """A clip's model inputs by name, each with a leading frame axis, and the number of sampled frames."""
 
     inputs: dict[str, Tensor]
     frames: int
@@ -112,12 +113,12 @@ class FaceLlavaProcessor:
         conversations = _conversations(messages)
         if not clips or len(clips) != len(conversations):
             raise UsageError(f"{len(clips)} clips for {len(conversations)} conversations: give one for each")
-        seen = [self._look(clip) for clip in clips]
+        seen = [self.look(clip) for clip in clips]
         counts = sorted({item.frames for item in seen})
         if len(counts) > 1:
             raise UsageError(f"clips of {' and '.join(map(str, counts))} frames in one batch: batch equal lengths")
-        rendered = [self._render(c, counts[0], training) for c in conversations]
-        batch = self._pad(rendered, padding_side or ("right" if training else "left"), training)
+        rendered = [self.render(c, counts[0], training) for c in conversations]
+        batch = self.pad(rendered, padding_side or ("right" if training else "left"), training)
         for name in seen[0].inputs:
             batch[name] = torch.stack([item.inputs[name] for item in seen])
         return BatchFeature(batch)
@@ -130,8 +131,12 @@ class FaceLlavaProcessor:
         """Texts of a batch of generated ids, without special tokens."""
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
 
-    def _look(self, clip: FaceClip) -> _Seen:
-        """Sample frames and compute what the tower reads."""
+    def look(self, clip: FaceClip) -> Seen:
+        """Sample a clip's frames and compute what the model reads of them.
+
+        Raises:
+            UsageError: a crop margin other than the model's, or a missing encoder.
+        """
         vision = self.config.vision
         if abs(clip.margin - self.config.crop_margin) > 1e-6:
             raise UsageError(
@@ -139,23 +144,29 @@ class FaceLlavaProcessor:
             )
         available = len(clip.frames)
         chosen = frame_indices(available, vision.sampled_frames(available))
-        inputs: dict[str, Tensor] = {}
+        inputs = self._tower_inputs(clip.frames[chosen], clip, chosen)
+        if self.config.fusion.uses_landmarks:
+            inputs["landmarks"] = torch.from_numpy(clip.landmarks[chosen])
+        if self.config.fusion.uses_parsing:
+            drawn = self._tower_inputs(draw_parsing(clip.landmarks[chosen]), clip, chosen)
+            inputs["parsing_values"] = next(iter(drawn.values()))
+        return Seen(inputs, len(chosen))
+
+    def _tower_inputs(self, frames: NDArray[np.uint8], clip: FaceClip, chosen: NDArray[np.int64]) -> dict[str, Tensor]:
+        """What the tower reads of the chosen frames' crops (or of drawings in their place), pictures or maps first."""
+        vision = self.config.vision
         if isinstance(vision, ExpertVisionConfig):
             if self.encoder is None:
                 raise UsageError("this model looks through face experts: give FaceLlavaProcessor(..., encoder=...)")
-            maps, values = self.encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
-            inputs["vision_features"], inputs["expert_values"] = torch.from_numpy(maps), torch.from_numpy(values)
-        else:
-            video = vision.tower_for(len(chosen)) == "video"
-            inputs["pixel_values"] = pixel_values(clip.frames[chosen], vision.image_size, vision.pixels, video)
-        if self.config.fusion.uses_landmarks:
-            inputs["landmarks"] = torch.from_numpy(clip.landmarks[chosen])
-        return _Seen(inputs, len(chosen))
+            maps, values = self.encoder.encode(frames, clip.landmarks[chosen], clip.blendshapes[chosen])
+            return {"vision_features": torch.from_numpy(maps), "expert_values": torch.from_numpy(values)}
+        video = vision.tower_for(len(chosen)) == "video"
+        return {"pixel_values": pixel_values(frames, vision.image_size, vision.pixels, video)}
 
     def _tokenize(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def _render(self, messages: Sequence[Message], frames: int, training: bool) -> Rendered:
+    def render(self, messages: Sequence[Message], frames: int, training: bool) -> Rendered:
         """Ids and labels of one conversation; without ``training`` it ends where the answer starts."""
         roles = [message["role"] for message in messages]
         expected = ["user", "assistant"] * ((len(roles) + 1) // 2)
@@ -168,18 +179,18 @@ class FaceLlavaProcessor:
         tokens = self.config.num_visual_tokens(frames)
         return render(self._tokenize, turns, tokens, self.config.image_token_id, self.style)
 
-    def _pad_id(self) -> int:
+    def pad_id(self) -> int:
         """Any id but the placeholder: padded positions are masked, but placeholders are counted."""
         candidates = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0, 1)
         return next(i for i in candidates if isinstance(i, int) and i != self.config.image_token_id)
 
-    def _pad(self, rendered: Sequence[Rendered], side: Literal["left", "right"], training: bool) -> dict[str, Tensor]:
+    def pad(self, rendered: Sequence[Rendered], side: Literal["left", "right"], training: bool) -> dict[str, Tensor]:
         if side not in ("left", "right"):
             raise UsageError(f"padding_side is {side!r}; choose left or right")
         width = max(len(item.ids) for item in rendered)
         shape = (len(rendered), width)
         batch = {
-            "input_ids": torch.full(shape, self._pad_id()),
+            "input_ids": torch.full(shape, self.pad_id()),
             "attention_mask": torch.zeros(shape, dtype=torch.long),
             "labels": torch.full(shape, IGNORED),
         }

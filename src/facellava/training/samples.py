@@ -1,4 +1,4 @@
-"""What a trainer reads: an exported folder of frozen features, known labels and conversations.
+"""A folder of frozen features, known labels and conversations, as ``facellava.instruct.build_default`` writes it.
 
 ``features.safetensors``: maps float16 (n, 49, C), values float32 (n, E), landmarks float32 (n, 68, 2).
 ``samples.jsonl``: one line a row: id, split, subject, labels (slot name -> value; absent = unknown) and
@@ -17,8 +17,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from facellava import tasks
 from facellava.errors import FileMissing
 from facellava.model.expert_spec import ExpertSpec
+from facellava.runtime.build import CROP_MARGIN
+from facellava.training.talks import MIXED, Talk, digest_of
+from facellava.types import FaceClip
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,63 @@ def load_samples(folder: Path) -> Samples:
     rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(rows) == len(arrays["maps"]), "samples.jsonl and features.safetensors disagree in length"
     return Samples(arrays["maps"].float(), arrays["values"], arrays["landmarks"], rows)
+
+
+class SamplesFolder:
+    """See ``TalkFolder``. Every variant of a row's conversation is a conversation of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._samples = load_samples(path)
+        self.digest = digest_of(path, [path / "features.safetensors", path / "samples.jsonl"])
+        self.talks, self.held_out = self._talks("train"), self._talks("test")
+
+    def _talks(self, split: str) -> list[Talk]:
+        found = []
+        for i in self._samples.indices(split):
+            row = self._samples.rows[i]
+            for variant, turns in enumerate(row["conversations"]):
+                found.append(self._talk(i, row, f"{row['id']}#{variant}", turns))
+        return found
+
+    def _talk(self, index: int, row: dict, name: str, turns: list[list[str]]) -> Talk:
+        labels = {
+            key: tasks.get(key).names[value] if key in ("expression", "deepfake") else value
+            for key, value in row["labels"].items()
+        }
+        return Talk(
+            id=name,
+            source=row["set"],
+            split=row["split"],
+            subject=row["subject"],
+            task=MIXED,
+            turns=tuple((q, a) for q, a in turns),
+            labels=labels,
+            frames=1,
+            digest="",
+            margin=CROP_MARGIN,
+            group=0,
+            place=index,
+            origins=frozenset({row["set"]}),
+        )
+
+    def address(self, talk: Talk) -> str:
+        """See ``TalkFolder``."""
+        return f"{self.digest}-{talk.place}"
+
+    def stored(self, talk: Talk) -> dict[str, Tensor]:
+        """See ``TalkFolder``: one frame."""
+        where = slice(talk.place, talk.place + 1)
+        samples = self._samples
+        return {
+            "vision_features": samples.maps[where],
+            "expert_values": samples.values[where],
+            "landmarks": samples.landmarks[where],
+        }
+
+    def clip(self, talk: Talk, *, blendshapes: bool = True) -> FaceClip:
+        """See ``TalkFolder``: there are no pixels here."""
+        raise FileMissing(f"{self.path} holds features and no pixels: a model that looks at pixels needs a dataset")
 
 
 def head_targets(samples: Samples, spec: ExpertSpec) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,249 @@
+"""A recipe's model: from nothing, from the small default's parts, or from a folder; and its processor."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from facellava import tasks, weights
+from facellava.errors import FileMissing, MissingExtra, UsageError
+from facellava.model import experts
+from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig
+from facellava.model.expert_spec import ExpertSpec
+from facellava.model.gguf_weights import LanguageModelFile, read_gguf
+from facellava.model.modeling import FaceLlavaForConditionalGeneration
+from facellava.model.processing import FaceLlavaProcessor
+from facellava.model.prompt import CHATML, VICUNA
+from facellava.runtime.build import word_rows
+from facellava.runtime.report import report_spec
+from facellava.runtime.torch_model import FOLDS, load_base, text_config
+from facellava.training.recipe import ModelConfig
+from facellava.training.talks import Corpus, Talk
+
+STYLES = {"chatml": CHATML, "vicuna": VICUNA}
+STOP = "<|im_end|>"
+PLACEHOLDER = 0
+"""``<|endoftext|>`` of the default's language model: never part of a conversation, so it can stand for the face."""
+HEADS = 8
+FEWEST = 20
+"""Examples of each kind that a label needs to get a place in the report."""
+NO_REPORT: dict[str, Any] = {"slots": [], "yes": " yes", "no": " no"}
+
+
+class Assembled(NamedTuple):
+    """The model, its processor, and whether the expert head still has to be fitted."""
+
+    model: FaceLlavaForConditionalGeneration
+    processor: FaceLlavaProcessor
+    fit_tower: bool
+
+
+def assemble(config: ModelConfig, corpus: Corpus) -> Assembled:
+    """Build or load the model that a run starts from.
+
+    Raises:
+        FileMissing: the start is no folder of ours. UsageError: contradictory or missing settings.
+        WeightsUnavailable, MissingExtra: as their names say.
+    """
+    if config.start == "default":
+        return _default(config, corpus)
+    if config.start == "random":
+        return _random(config, corpus)
+    return _folder(config)
+
+
+def model_config(config: ModelConfig, corpus: Corpus) -> FaceLlavaConfig:
+    """The model's configuration alone, for plans: nothing is allocated, and a language model's file is read for sizes.
+
+    Raises:
+        as :func:`assemble`.
+    """
+    if config.start == "default":
+        base = read_gguf(weights.resolve(config.base))
+        return _default_config(config, base, corpus)
+    if config.start == "random":
+        return _random_config(config, _tokenizer(config), corpus)
+    return FaceLlavaConfig.from_pretrained(_checked(config.start))
+
+
+# --- the small default ---
+
+
+def _default(config: ModelConfig, corpus: Corpus) -> Assembled:
+    base = read_gguf(weights.resolve(config.base))
+    settings = _default_config(config, base, corpus)
+    model = FaceLlavaForConditionalGeneration(settings)
+    kept = model.language_model.state_dict().keys()
+    load_base(model, base, {name: value for name, value in base.weights.items() if name in kept})
+    _scale_to_words(model)
+    vision = settings.vision
+    if isinstance(vision, ExpertVisionConfig) and vision.report:
+        words = model.vision_tower.get_submodule("words").get_buffer("words")
+        words.copy_(torch.from_numpy(word_rows(ExpertSpec.from_dict(vision.spec), base)))
+    processor = FaceLlavaProcessor(_fast(base.tokenizer), settings, STYLES[config.style], encoder=_encoder())
+    return Assembled(model, processor, True)
+
+
+def _default_config(config: ModelConfig, base: LanguageModelFile, corpus: Corpus) -> FaceLlavaConfig:
+    sizes = base.config
+    if config.layers:
+        if config.layers > sizes.num_hidden_layers:
+            raise UsageError(f"model.layers is {config.layers}, but {config.base} has {sizes.num_hidden_layers} blocks")
+        sizes = replace(sizes, num_hidden_layers=config.layers)
+    spec = _report(corpus, base.tokenizer).to_dict() if config.report else NO_REPORT
+    vision = ExpertVisionConfig(
+        spec=spec,
+        values=experts.N_VALUES,
+        width=experts.MAP_WIDTH,
+        grid=experts.GRID,
+        folds=FOLDS,
+        report=config.report,
+    )
+    return _config(
+        vision=vision,
+        fusion={"heads": HEADS, **config.fusion},
+        text_config=text_config(sizes),
+        image_token_id=PLACEHOLDER,
+        crop_margin=config.crop_margin,
+    )
+
+
+def _scale_to_words(model: FaceLlavaForConditionalGeneration) -> None:
+    """Word embeddings are small (standard deviation about 0.1); new tokens that shout are hard to unlearn."""
+    scale = model.get_input_embeddings().get_parameter("weight").std()
+    names = ("projector.second.weight", "vision_tower.words.summary.weight", "frgca.out.weight")
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in names:
+            if name in own:
+                own[name].mul_(scale)
+
+
+def _report(corpus: Corpus, tokenizer: Tokenizer) -> ExpertSpec:
+    """The layout that the folder brings, or one of all labels that the data supports."""
+    for folder in corpus.folders:
+        path = folder.path / "expert.json"
+        if path.is_file():
+            return ExpertSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    return report_spec(tokenizer, supported_labels(corpus.talks))
+
+
+def supported_labels(talks: Sequence[Talk]) -> set[str]:
+    """Labels of which the data has enough examples to be learned: ``FEWEST`` of each kind."""
+    seen: Counter[tuple[str, Any]] = Counter()
+    for talk in talks:
+        seen.update((name, value if isinstance(value, bool) else None) for name, value in talk.labels.items())
+    names = {name for name, _ in seen}
+    multi = {name for task in tasks.all_tasks().values() if task.kind == "multi" for name in task.names}
+    enough = {name for name in names & multi if min(seen[name, True], seen[name, False]) >= FEWEST}
+    return enough | {name for name in names - multi if seen[name, None] >= FEWEST}
+
+
+def _encoder() -> experts.ExpertEncoder:
+    return experts.ExpertEncoder(weights.resolve)
+
+
+# --- from nothing ---
+
+
+def _random(config: ModelConfig, corpus: Corpus) -> Assembled:
+    tokenizer = _tokenizer(config)
+    settings = _random_config(config, tokenizer, corpus)
+    model = FaceLlavaForConditionalGeneration(settings)
+    uses_experts = isinstance(settings.vision, ExpertVisionConfig)
+    encoder = _encoder() if uses_experts else None
+    return Assembled(model, FaceLlavaProcessor(tokenizer, settings, STYLES[config.style], encoder), uses_experts)
+
+
+def _random_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> FaceLlavaConfig:
+    if "model_type" not in config.text:
+        raise UsageError("model.text needs model_type, such as 'llama', and the sizes of the language model")
+    vision: dict[str, Any] = dict(config.vision)
+    if vision.get("kind") == "experts":
+        sizes = {"values": experts.N_VALUES, "width": experts.MAP_WIDTH, "grid": experts.GRID, "spec": NO_REPORT}
+        vision = {**sizes, "report": False, **vision}
+    text = {"vocab_size": len(tokenizer), **config.text}
+    if text["vocab_size"] < len(tokenizer):
+        raise UsageError(f"model.text.vocab_size is {text['vocab_size']}, but the tokenizer has {len(tokenizer)} words")
+    return _config(
+        vision=vision,
+        fusion=dict(config.fusion),
+        text_config=text,
+        image_token_id=text["vocab_size"],  # outside the vocabulary: never written by anybody
+        crop_margin=config.crop_margin,
+    )
+
+
+def _config(**parts: Any) -> FaceLlavaConfig:
+    """Mistakes of the configuration as mistakes of the recipe."""
+    try:
+        if isinstance(parts["fusion"], dict):
+            parts["fusion"] = FusionConfig(**parts["fusion"])
+        return FaceLlavaConfig(**parts)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"[model]: {error}") from error
+
+
+def _tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    if not config.tokenizer:
+        raise UsageError("model.tokenizer is empty: name a folder with a tokenizer, or a registered language model")
+    if Path(config.tokenizer).is_dir():
+        return AutoTokenizer.from_pretrained(config.tokenizer)
+    return _fast(read_gguf(weights.resolve(config.tokenizer)).tokenizer)
+
+
+def _fast(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=STOP, pad_token=STOP, clean_up_tokenization_spaces=False
+    )
+
+
+# --- from a folder ---
+
+
+def _folder(config: ModelConfig) -> Assembled:
+    folder = _checked(config.start)
+    options: dict[str, Any] = {}
+    if config.quantize:
+        options["quantization_config"] = _four_bits()
+    model = FaceLlavaForConditionalGeneration.from_pretrained(folder, **options)
+    encoder = _encoder() if isinstance(model.config.vision, ExpertVisionConfig) else None
+    return Assembled(model, FaceLlavaProcessor.from_pretrained(folder, encoder), False)
+
+
+def _checked(start: str) -> Path:
+    folder = Path(start)
+    if not (folder / "config.json").is_file():
+        raise FileMissing(
+            f"model.start is {start}, which holds no config.json: name a folder that a run or save_pretrained wrote, "
+            "'default' or 'random'"
+        )
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind != FaceLlavaConfig.model_type:
+        raise UsageError(f"{folder} holds a model of type {kind}: convert it to ours first")
+    return folder
+
+
+def _four_bits() -> Any:
+    """The language model in 4 bits; what is trained as a whole stays whole."""
+    try:
+        import bitsandbytes  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtra("quantize", "a language model in 4 bits") from error
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=["vision_tower", "projector", "frlp", "frgca", "lm_head"],
+    )

@@ -1,0 +1,201 @@
+"""From a conversation's face to model inputs, and the cache of what the frozen vision tower computes.
+
+A cache entry is named after the clip, the tower and its weights, the frames that are sampled and what is drawn: equal
+names, equal contents, so that runs, recipes and machines can share a folder. An entry appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from facellava.errors import DamagedMedia, FacellavaError, FileMissing
+from facellava.files import write_atomic
+from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
+from facellava.model.frames import frame_indices
+from facellava.model.processing import FaceLlavaProcessor
+from facellava.training.talks import Corpus, Talk
+from facellava.types import FaceClip
+
+FORMAT = 1
+"""Raised whenever entries change."""
+Inputs = dict[str, Tensor]
+Progress = Callable[[int, int], None]
+
+
+def needed_inputs(config: FaceLlavaConfig) -> tuple[str, ...]:
+    """Names of the visual inputs that a model reads when features are cached."""
+    names = ["vision_features"]
+    if isinstance(config.vision, ExpertVisionConfig):
+        names.append("expert_values")
+    if config.fusion.uses_landmarks:
+        names.append("landmarks")
+    if config.fusion.uses_parsing:
+        names.append("parsing_values")
+    return tuple(names)
+
+
+def zero_inputs(config: FaceLlavaConfig, frames: int, cached: bool) -> Inputs:
+    """Inputs of the right shapes for a row that carries no label: padding, or a conversation that could not be read."""
+    vision, fusion = config.vision, config.fusion
+    tokens = vision.grid**2 + vision.has_cls(frames)
+    maps = torch.zeros(frames, tokens, vision.width)
+    result: Inputs = {}
+    if isinstance(vision, ExpertVisionConfig):
+        result = {"vision_features": maps, "expert_values": torch.zeros(frames, vision.values)}
+    elif cached:
+        result = {"vision_features": maps}
+    else:
+        result = {"pixel_values": torch.zeros(frames, 3, vision.image_size, vision.image_size)}
+    if fusion.uses_landmarks:
+        result["landmarks"] = torch.full((frames, 68, 2), 0.5)
+    if fusion.uses_parsing:
+        result["parsing_values"] = torch.zeros_like(next(iter(result.values())))
+    return result
+
+
+class FeatureCache:
+    """Features by name below a folder.
+
+    Args:
+        folder: created on first use.
+        identity: of everything but the clip that decides an entry, see ``identity``.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self.identity = folder, identity
+
+    def path(self, address: str) -> Path:
+        """Where the entry of a clip is or would be."""
+        name = hashlib.sha256(f"{self.identity}|{address}".encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def get(self, address: str) -> Inputs | None:
+        """The entry, None if there is none."""
+        path = self.path(address)
+        if not path.is_file():
+            return None
+        return {name: value.float() for name, value in load_file(path).items()}
+
+    def put(self, address: str, inputs: Inputs) -> None:
+        """Keep an entry; maps in half precision, everything else as it is."""
+        halved = {
+            name: (value.half() if name in ("vision_features", "parsing_values") else value).contiguous()
+            for name, value in inputs.items()
+        }
+        write_atomic(self.path(address), save(halved))
+
+
+def identity(config: FaceLlavaConfig, tower: nn.Module, experts: Iterable[str] = ()) -> str:
+    """Names the frozen tower: its configuration and weights, or the digests of the face experts."""
+    total = hashlib.sha256(json.dumps([FORMAT, config.to_dict()["vision"], config.fusion.uses_parsing]).encode())
+    if isinstance(config.vision, ExpertVisionConfig):
+        # what the experts compute depends on neither the head nor the report
+        total = hashlib.sha256(
+            json.dumps([FORMAT, "experts", config.vision.frames, config.fusion.uses_parsing]).encode()
+        )
+        for digest in experts:
+            total.update(digest.encode())
+        return total.hexdigest()
+    for name, tensor in sorted(tower.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.detach().float().cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+class FaceInputs:
+    """What the model reads of a conversation's face: from the folder, the cache, or computed now.
+
+    Args:
+        corpus: where clips come from.
+        processor: the same as at inference.
+        cache: None computes features every time (CLIP type: in the model, from pixels).
+        tower: the frozen tower, needed with a cache where it reads pixels.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        processor: FaceLlavaProcessor,
+        cache: FeatureCache | None = None,
+        tower: nn.Module | None = None,
+    ) -> None:
+        self.corpus, self.processor, self.cache, self._tower = corpus, processor, cache, tower
+
+    @property
+    def config(self) -> FaceLlavaConfig:
+        """Of the model."""
+        return self.processor.config
+
+    def frames(self, talk: Talk) -> int:
+        """Frames that the model looks at."""
+        return self.config.vision.sampled_frames(talk.frames)
+
+    def __call__(self, talk: Talk) -> Inputs:
+        """Tensors by name, each with a leading axis of frames.
+
+        Raises:
+            FacellavaError: the clip cannot be read, or lacks what the model needs.
+        """
+        folder = self.corpus.folder(talk)
+        stored = folder.stored(talk)
+        if stored is not None:
+            return self._chosen(stored, talk)
+        if self.cache is None:
+            return self.processor.look(self._clip(talk)).inputs
+        address = folder.address(talk)
+        found = self.cache.get(address)
+        if found is None:
+            found = self._compute(talk)
+            self.cache.put(address, found)
+        return self._chosen(found, talk)
+
+    def fill(self, talks: Iterable[Talk], progress: Progress) -> dict[str, FacellavaError]:
+        """Compute what the cache lacks; id -> error of the conversations whose face cannot be read."""
+        failed: dict[str, FacellavaError] = {}
+        listed = list(talks)
+        for number, talk in enumerate(listed):
+            try:
+                self(talk)
+            except FacellavaError as error:
+                failed[talk.id] = error
+            progress(number + 1, len(listed))
+        return failed
+
+    def _clip(self, talk: Talk) -> FaceClip:
+        experts = isinstance(self.config.vision, ExpertVisionConfig)
+        clip = self.corpus.folder(talk).clip(talk, blendshapes=experts)
+        if len(clip.frames) != talk.frames:
+            raise DamagedMedia(f"{talk.id}: {len(clip.frames)} crops, but the index says {talk.frames}: build it again")
+        return clip
+
+    @torch.no_grad()
+    def _compute(self, talk: Talk) -> Inputs:
+        clip = self._clip(talk)
+        inputs = self.processor.look(clip).inputs
+        # in every entry, so that models with and without landmarks share it
+        chosen = frame_indices(len(clip.frames), self.frames(talk))
+        inputs["landmarks"] = torch.from_numpy(clip.landmarks[chosen])
+        if isinstance(self.config.vision, ExpertVisionConfig):
+            return inputs
+        assert self._tower is not None and "parsing_values" not in inputs
+        device = next(self._tower.parameters()).device
+        pixels = inputs.pop("pixel_values")
+        return {"vision_features": self._tower(pixels[None].to(device))[0].float().cpu(), **inputs}
+
+    def _chosen(self, found: Inputs, talk: Talk) -> Inputs:
+        names = needed_inputs(self.config)
+        if missing := [name for name in names if name not in found]:
+            raise FileMissing(f"{talk.id}: the folder has no {missing[0]}, which this model needs")
+        return {name: found[name] for name in names}
+
+
+def is_finite(inputs: Inputs) -> bool:
+    """Whether every number is one."""
+    return all(bool(torch.isfinite(value).all()) for value in inputs.values())

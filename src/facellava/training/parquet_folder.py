@@ -1,0 +1,162 @@
+"""Conversations out of the store of record: Parquet files, one row an instruction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from facellava.arrow import ARRAYS, arrays_of
+from facellava.errors import FileMissing, MissingExtra
+from facellava.training.crops import Known, crop_clip
+from facellava.training.talks import Talk, digest_of, labels_of, task_of
+from facellava.types import FaceClip
+
+_INDEX = ("id", "source", "split", "subject", "task", "label", "labels", "known", "years", "question", "description")
+_FACTS = ("clip", "sha256", "times", "margin", "meta")
+_PIXELS = ("image", "video", *ARRAYS)
+_GROUPS_KEPT = 8
+"""Row groups (of 200 rows as we write them) whose pixels are kept, so that neighbours are not read again."""
+
+
+class ParquetFolder:
+    """See ``TalkFolder``. Subset ``train`` is for training, ``test`` is held out.
+
+    Args:
+        path: ``OUT/dataset`` of a build.
+        multi_turn: all rows about a face become one conversation, in order of their ids.
+
+    Raises:
+        MissingExtra: no ``pyarrow``. FileMissing: rows without pixels.
+    """
+
+    def __init__(self, path: Path, *, multi_turn: bool = False) -> None:
+        try:
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise MissingExtra("train", "reading Parquet") from error
+        self.path, self._pq = path, pq
+        self._files = sorted(path.glob("data/train-*.parquet")) + sorted(path.glob("data/test-*.parquet"))
+        self._pixels: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._origins = _readers(path)
+        self.digest = digest_of(path, self._files)
+        rows: dict[str, list[Talk]] = {"train": [], "test": []}
+        for talk, subset in self._read_index():
+            rows[subset].append(talk)
+        merge = _merged if multi_turn else list
+        self.talks, self.held_out = merge(rows["train"]), merge(rows["test"])
+
+    def _read_index(self) -> Iterator[tuple[Talk, str]]:
+        group_number = -1
+        for file_number, path in enumerate(self._files):
+            with self._pq.ParquetFile(path) as file:
+                names = set(file.schema_arrow.names)
+                columns = [name for name in (*_INDEX, *_FACTS) if name in names]
+                for group in range(file.num_row_groups):
+                    group_number += 1
+                    for row, record in enumerate(file.read_row_group(group, columns=columns).to_pylist()):
+                        place = file_number, group, row
+                        yield self._talk(record, group_number, place), path.name.split("-")[0]
+
+    def _talk(self, record: dict[str, Any], group: int, place: tuple[int, int, int]) -> Talk:
+        label = next((record[k] for k in ("label", "years", "labels") if record.get(k) is not None), None)
+        source, meta = str(record["source"]), json.loads(record.get("meta") or "{}")
+        return Talk(
+            id=record["id"],
+            source=source,
+            split=record["split"],
+            subject=record["subject"],
+            task=record["task"],
+            turns=((record["question"], record["description"]),),
+            labels=labels_of(record["task"], label, record["known"] or ()),
+            frames=len(record["times"] or (0.0,)),
+            digest=record["sha256"] or "",
+            margin=record.get("margin") or 0.0,
+            group=group,
+            place=(place, record["clip"]),
+            origins=frozenset({self._origins.get(source, source), *str(record["id"]).split("/")[:-1]}),
+            fold=int(meta.get("fold", 0)),
+        )
+
+    def address(self, talk: Talk) -> str:
+        """See ``TalkFolder``: the clip's key, which names what it was made from; of imported rows their own bytes."""
+        _, clip = talk.place
+        if clip:
+            return clip
+        frames = self.clip(talk, blendshapes=False)
+        return hashlib.sha256(frames.frames.tobytes() + frames.landmarks.tobytes()).hexdigest()
+
+    def stored(self, talk: Talk) -> None:
+        """See ``TalkFolder``."""
+
+    def clip(self, talk: Talk, *, blendshapes: bool = True) -> FaceClip:
+        """See ``TalkFolder``.
+
+        Raises:
+            FileMissing: the row holds no pixels. DamagedMedia and the like: they cannot be decoded.
+        """
+        (file, group, row), _ = talk.place
+        record = self._group(file, group)
+        media = record["image"][row] or record["video"][row]
+        if media is None or not media.get("bytes"):
+            raise FileMissing(
+                f"{talk.id} has no pixels in {self.path}, as its licence forbids passing them on: train on the build "
+                "folder's own dataset, built with options = { redistribute = true } for your own use"
+            )
+        measured = Known(record["landmarks"][row], record["blendshapes"][row])
+        return crop_clip(media["bytes"], measured, blendshapes, margin=talk.margin, name=talk.id)
+
+    def _group(self, file: int, group: int) -> dict[str, list[Any]]:
+        key = file, group
+        if key in self._pixels:
+            self._pixels.move_to_end(key)
+            return self._pixels[key]
+        with self._pq.ParquetFile(self._files[file]) as opened:
+            names = set(opened.schema_arrow.names)
+            table = opened.read_row_group(group, columns=[name for name in _PIXELS if name in names])
+        found = {name: table.column(name).to_pylist() for name in ("image", "video")}
+        for name, shape in ARRAYS.items():
+            there = name in table.column_names
+            found[name] = arrays_of(table.column(name), shape) if there else [None] * table.num_rows
+        self._pixels[key] = found
+        if len(self._pixels) > _GROUPS_KEPT:
+            self._pixels.popitem(last=False)
+        return found
+
+
+def _readers(path: Path) -> dict[str, str]:
+    """Name of a source in the build -> its reader, from the build's ``recipe.json``."""
+    file = path / "recipe.json"
+    if not file.is_file():
+        return {}
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return {item.get("rename") or item["name"]: item["name"] for item in record.get("sources", [])}
+
+
+def _merged(talks: list[Talk]) -> list[Talk]:
+    """One conversation for each clip; rows without a clip stay alone."""
+    by_clip: dict[str, list[Talk]] = {}
+    for talk in talks:
+        _, clip = talk.place
+        by_clip.setdefault(clip or talk.id, []).append(talk)
+    result = []
+    for same in by_clip.values():
+        first = same[0]
+        labels = {name: value for talk in same for name, value in talk.labels.items()}
+        turns = tuple(turn for talk in same for turn in talk.turns)
+        origins = frozenset(name for talk in same for name in talk.origins)
+        result.append(
+            Talk(
+                **{
+                    **{name: getattr(first, name) for name in Talk.__slots__},
+                    "task": task_of(talk.task for talk in same),
+                    "turns": turns,
+                    "labels": labels,
+                    "origins": origins,
+                }
+            )
+        )
+    return result
