@@ -16,7 +16,9 @@ import scaling
 import speed
 from common import Row
 
-PARTS = {"speed": speed.rows, "preprocess": preprocess.rows, "scaling": scaling.rows}
+import training
+
+PARTS = {"speed": speed.rows, "preprocess": preprocess.rows, "scaling": scaling.rows, "training": training.rows}
 
 
 def show(rows: list[Row]) -> None:

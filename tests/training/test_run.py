@@ -86,7 +86,7 @@ def test_stage_one_leaves_everything_else_as_it_was(dataset: Path, tmp_path: Pat
 
 def test_twenty_samples_are_learned_by_heart(tmp_path: Path) -> None:
     data = write_world(tmp_path / "data", faces(20))
-    stage = ("batch = 4\nmicro_batch = 2\n[watch]", "batch = 20\nmicro_batch = 20\nepochs = 420\n[watch]")
+    stage = ("batch = 4\nmicro_batch = 2\n[watch]", "batch = 20\nmicro_batch = 20\nepochs = 200\n[watch]")
     changes = [stage, ("log_steps = 1", "log_steps = 20"), ("save_steps = 2", "save_steps = 1000")]
     out, _ = run(tmp_path, data, *changes, **{"stages.finetune.lr": "4e-3"})
     assert losses(out / "finetune")[-1][1] < 0.05
