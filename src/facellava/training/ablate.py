@@ -201,15 +201,15 @@ def most_probable(
     visual = {name: value[None].float() for name, value in seen.items()}
     opening = processor.render([{"role": "user", "content": closed.question}], frames, False).ids
     opening += processor.tokenizer.encode(closed.prefix, add_special_tokens=False)
-    best, score = "", -math.inf
-    for name in task.names:
-        words = processor.tokenizer.encode(f" {name}", add_special_tokens=False)
-        ids = torch.tensor([opening + words])
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **visual).logits[0, len(opening) - 1 : -1]
-        total = float(logits.float().log_softmax(-1)[torch.arange(len(words)), words].sum())
-        if total > score:
-            best, score = name, total
-    return best
+    words = [processor.tokenizer.encode(f" {name}", add_special_tokens=False) for name in task.names]
+    width = max(map(len, words))
+    # one row a label; what pads a row comes after what is scored, so that causal attention never sees it
+    ids = torch.tensor([opening + w + [w[-1]] * (width - len(w)) for w in words])
+    rows = {name: value.expand(len(words), *value.shape[1:]) for name, value in visual.items()}
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=width + 1, **rows).logits
+    scores = logits[:, :-1].float().log_softmax(-1)
+    totals = [float(scores[n, torch.arange(len(w)), w].sum()) for n, w in enumerate(words)]
+    return task.names[int(np.argmax(totals))]
 
 
 def recalls(truth: NDArray[np.str_], guesses: NDArray[np.str_]) -> dict[str, float]:

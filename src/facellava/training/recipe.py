@@ -125,7 +125,9 @@ class StageConfig:
         last_layers: of the language model, train so many last blocks only; 0 for all.
         weight_decay, max_grad_norm, betas: of AdamW.
         label_weight, label_tokens: the first so many tokens of an answer, which state its label, weigh so much.
-        checklists: samples folders only: replace turns by long yes/no checklists.
+        checklists: beside three turns, long yes/no checklists of what is known of the face.
+        closed: instead of its turns, a conversation about one single-label task asks the task's closed question, which
+            labels are scored by, and answers with the label alone.
         blank: share of conversations whose expert report is blank.
         context: the longest conversation in tokens, visual ones included; longer ones are left out and listed.
     """
@@ -145,6 +147,7 @@ class StageConfig:
     label_weight: float = 1.0
     label_tokens: int = 8
     checklists: bool = False
+    closed: bool = False
     blank: float = 0.0
     context: int = 2048
 

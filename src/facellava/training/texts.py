@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from facellava import tasks
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import IGNORED
+from facellava.runtime.report import SINGLE
 from facellava.training.recipe import StageConfig
 from facellava.training.talks import Talk
 
@@ -46,6 +47,9 @@ class TextEncoder:
     def __call__(self, talk: Talk, frames: int) -> Encoded:
         """One conversation about a clip of which the model looks at so many frames."""
         turns: Sequence[Turn] = talk.turns
+        if self.stage.closed and talk.task in talk.labels and talk.task in SINGLE:
+            closed = tasks.get(talk.task).closed
+            turns = [(closed.question, f"{closed.prefix} {talk.labels[talk.task]}.")]
         if self.stage.checklists:
             rng = random.Random(f"{self.seed}-{talk.id}")
             turns = [*turns[:TURNS_BESIDE], *checklists(talk.labels, rng)]

@@ -1,0 +1,41 @@
+"""``facellava train`` and ``facellava ablate`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("peft")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "facellava", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_plan_as_json() -> None:
+    done = run("train", "paper-7b", "--plan", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert [stage["name"] for stage in plan["stages"]] == ["pretrain", "finetune"]
+    assert plan["stages"][0]["trained"] == 68_280_320
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "nowhere"], 10, "is no file and no shipped recipe"),
+        (["train", "smoke", "--set", "data.paths=['/nowhere']"], 10, "holds no training data"),
+        (["train", "smoke", "--set", "stages.x.lr=1"], 2, "there is no 'x' among pretrain, finetune"),
+        (["train", "smoke", "--set", "nothing"], 2, "write it as KEY=VALUE"),
+        (["ablate", "table9", "--data", "x", "--test", "y", "--out", "z"], 10, "there is no table table9"),
+    ],
+)
+def test_mistakes(arguments: list[str], code: int, message: str, tmp_path: Path) -> None:
+    done = run(*arguments)
+    assert done.returncode == code and message in done.stderr
+    assert done.stderr.count("facellava: error:") == 1 and "Traceback" not in done.stderr
