@@ -62,9 +62,7 @@ def test_zero_is_understood(name: str) -> None:
 
 def test_every_setting_of_sharding_has_its_file() -> None:
     names = {f.name for f in (resources.files("facellava.training") / "shard").iterdir()}
-    assert {f"{kind}.json" for kind in ("fsdp2", "zero2", "zero3")} == {
-        n for n in names if re.fullmatch(r"\w+\.json", n)
-    }
+    assert names == {f"{kind}.json" for kind in ("fsdp2", "zero2", "zero3")}
     assert hardware.shard_settings(HardwareConfig()) == {}
 
 
