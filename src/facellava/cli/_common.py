@@ -75,12 +75,13 @@ def pairs(given: list[str], what: str) -> dict[str, str]:
 
 
 def need_training() -> None:
-    """Raises ``MissingExtra`` where the libraries of training are not installed."""
+    """Raises ``MissingExtra`` where the libraries of training are not installed; quiets their own bars."""
     try:
         import peft  # noqa: F401
-        import transformers  # noqa: F401
+        from transformers.utils import logging
     except ImportError as error:
         raise MissingExtra("train", "training") from error
+    logging.disable_progress_bar()  # of loading and saving, which are quick; training shows its own
 
 
 class Bar:

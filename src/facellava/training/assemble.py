@@ -133,7 +133,13 @@ def _report(corpus: Corpus, tokenizer: Tokenizer) -> ExpertSpec:
         path = folder.path / "expert.json"
         if path.is_file():
             return ExpertSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    return report_spec(tokenizer, supported_labels(corpus.talks))
+    labels = supported_labels(corpus.talks)
+    if not labels:
+        raise UsageError(
+            f"the data has {FEWEST} examples of no label, so that the expert head has nothing to report: "
+            "set model.report = false, or add data"
+        )
+    return report_spec(tokenizer, labels)
 
 
 def supported_labels(talks: Sequence[Talk]) -> set[str]:

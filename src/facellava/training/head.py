@@ -22,7 +22,8 @@ def fit_normalisation(tower: ExpertVisionTower, samples: Samples, indices: list[
 
 def head_loss(logits: Tensor, targets: Tensor, weights: Tensor, spec: ExpertSpec, balance: Tensor) -> Tensor:
     """Masked cross-entropies summed over slots; ``balance`` (O,) weighs rare classes and positives."""
-    columns = torch.cat([torch.arange(spec.n_outputs)[w] for w, kind in _places(spec) if kind == "binary"])
+    every = torch.arange(spec.n_outputs)
+    columns = torch.cat([every[:0], *(every[w] for w, kind in _places(spec) if kind == "binary")])
     known = weights[:, columns]
     # Balance is a square root (see balance_weights), so probabilities lean towards the rare class only half way.
     each = nn.functional.binary_cross_entropy_with_logits(
