@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
+from rows_world import make_row  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from world import faces, losses, write_recipe, write_world  # noqa: E402
 
@@ -206,3 +207,41 @@ def test_processes_must_divide_a_step(dataset: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UsageError, match="batch=4 is no multiple of micro_batch=2 times 4 processes"):
         run(tmp_path, dataset)
+
+
+def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen experts, a head fitted on the data's labels, a report in words, low-rank factors; then what ships."""
+    from default_model import require_weights
+    from facellava.training import assemble
+    from facellava.training.package import package
+
+    require_weights()
+    monkeypatch.setattr(assemble, "FEWEST", 2)
+    units = [
+        make_row(f"u{n}", "action_units", ("AU12",) if n % 2 else (), source="mine", clip=f"mine-train{n:03}")
+        for n in range(8)
+    ]
+    rows = [*faces(14), *units, *faces(3, subset="test")]
+    data = write_world(tmp_path / "data", rows, margin=0.6)
+    changes = {
+        "data.paths": json.dumps([str(data)]),
+        "data.shares": "{}",
+        "data.multi_turn": "true",
+        "model.layers": "1",
+        "lora.rank": "2",
+        **{f"stages.{name}.conversations": "4" for name in ("align", "finetune", "closed")},
+        "watch.log_steps": "1",
+        "watch.samples": "1",
+        "watch.sample_tokens": "4",
+    }
+    said: list[str] = []
+    train(load_recipe("default", changes), tmp_path / "out", show=said.append)
+    assert any("expert head: expression" in line for line in said)
+    package(tmp_path / "out", tmp_path / "shipped", by_head=["age"])
+    card = json.loads((tmp_path / "shipped" / "model.json").read_text())
+    assert card["lora_scale"] == 16 and card["crop_margin"] == 0.6 and card["scored_by"] == {"age": "head"}
+    assert "AU12" not in card["untrained"]["action_units"] and "AU9" in card["untrained"]["action_units"]
+    delta = load_file(tmp_path / "shipped" / "delta.safetensors")
+    assert all(value.dtype == torch.float16 for value in delta.values())
+    assert not any(name.startswith("language_model") and "lora_" not in name for name in delta)
+    assert "frgca.out.weight" in delta and "vision_tower.heads.3.out.weight" in delta
