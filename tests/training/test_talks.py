@@ -163,3 +163,10 @@ def test_fine_tuned_keeps_the_training_split_of_one_fold(tmp_path: Path) -> None
     tested = corpus(leaky(tmp_path / "y", split="test"))
     with pytest.raises(LeakFound, match="1 conversations are of its test split"):
         enforce(tested, SettingConfig("fine-tuned", ("dfew",)))
+
+
+def test_rows_without_a_clip_are_named_after_their_own_bytes(dataset: Path) -> None:
+    folder = open_folder(dataset)
+    one, two = (dataclasses.replace(talk, place=(talk.place[0], "")) for talk in folder.talks[:2])
+    assert folder.address(one) == folder.address(one) != folder.address(two)
+    assert len(folder.address(one)) == 64

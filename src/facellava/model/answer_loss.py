@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-IGNORED = -100
+from .prompt import IGNORED
+
 _CHANGES_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 """Settings of language models that do more than one linear layer after the last hidden state."""
 

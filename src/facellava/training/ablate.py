@@ -29,9 +29,10 @@ from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.tasks.task import Task
 from facellava.training.assemble import assemble
-from facellava.training.features import FaceInputs, Inputs
+from facellava.training.experts import expert_digests
+from facellava.training.features import FaceInputs, FeatureCache, Inputs, identity
 from facellava.training.recipe import DataConfig, TrainRecipe, load_recipe
-from facellava.training.run import RECIPE, train
+from facellava.training.run import train
 from facellava.training.talks import Corpus, load_corpus
 
 _T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -150,8 +151,6 @@ def run_row(
         if known["recipe"] == recipe.hash:
             return known["scores"]
     folder = out / "runs" / f"{row.name}-{seed}"
-    if folder.is_dir() and json.loads((folder / RECIPE).read_text(encoding="utf-8"))["seed"] != seed:
-        shutil.rmtree(folder)
     final = train(recipe, folder, show=lambda _line: None)
     scores = score_model(final, recipe, table.task, test, out / "features")
     write_atomic(path, json.dumps({"recipe": recipe.hash, "scores": scores}, indent=1) + "\n")
@@ -185,9 +184,6 @@ def make_inputs(
     corpus: Corpus, model: FaceLlavaForConditionalGeneration, processor: FaceLlavaProcessor, cache: Path
 ) -> FaceInputs:
     """Inputs with the table's cache of features."""
-    from facellava.training.experts import expert_digests
-    from facellava.training.features import FeatureCache, identity
-
     found = FeatureCache(cache, identity(processor.config, model.vision_tower, expert_digests()))
     return FaceInputs(corpus, processor, found, model.vision_tower)
 

@@ -56,7 +56,7 @@ def assemble(config: ModelConfig, corpus: Corpus) -> Assembled:
     if config.start == "default":
         return _default(config, corpus)
     if config.start == "random":
-        return _random(config, corpus)
+        return _random(config)
     return _folder(config)
 
 
@@ -70,7 +70,7 @@ def model_config(config: ModelConfig, corpus: Corpus) -> FaceLlavaConfig:
         base = read_gguf(weights.resolve(config.base))
         return _default_config(config, base, corpus)
     if config.start == "random":
-        return _random_config(config, _tokenizer(config), corpus)
+        return _random_config(config, _tokenizer(config))
     return FaceLlavaConfig.from_pretrained(_checked(config.start))
 
 
@@ -160,16 +160,16 @@ def _encoder() -> experts.ExpertEncoder:
 # --- from nothing ---
 
 
-def _random(config: ModelConfig, corpus: Corpus) -> Assembled:
+def _random(config: ModelConfig) -> Assembled:
     tokenizer = _tokenizer(config)
-    settings = _random_config(config, tokenizer, corpus)
+    settings = _random_config(config, tokenizer)
     model = FaceLlavaForConditionalGeneration(settings)
     uses_experts = isinstance(settings.vision, ExpertVisionConfig)
     encoder = _encoder() if uses_experts else None
     return Assembled(model, FaceLlavaProcessor(tokenizer, settings, STYLES[config.style], encoder), uses_experts)
 
 
-def _random_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, corpus: Corpus) -> FaceLlavaConfig:
+def _random_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> FaceLlavaConfig:
     if "model_type" not in config.text:
         raise UsageError("model.text needs model_type, such as 'llama', and the sizes of the language model")
     vision: dict[str, Any] = dict(config.vision)

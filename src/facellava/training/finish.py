@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -21,7 +22,6 @@ from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import modules, report
 from facellava.training.recipe import LoraConfig, TrainRecipe
 from facellava.training.talks import Corpus
-from facellava.training.watch import LOG
 
 FINAL, DELTA = "final", "delta.safetensors"
 DERIVED = "vision_tower.words.words"
@@ -150,15 +150,14 @@ age, and a score for manipulation proves nothing.
 
 ## Known limits
 
-Not measured by this run: run `facellava eval` on the benchmarks before relying on any number. Classes that are rare in
-the data above are recognised badly. Groups that the data lacks are described worse.
+No accuracy was measured by this run: test the model on a benchmark before relying on it. Expect classes that are
+rare in the data above, and groups that it lacks, to be described worse.
 """
 
 
 def _stage_row(recipe: TrainRecipe, out: Path, number: int) -> str:
     stage = recipe.stages[number]
-    path = out / stage.name / LOG
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    last = lines[-1] if lines else {"step": 0, "loss": float("nan")}
+    lines = report.read_log(out / stage.name)
+    last = lines[-1] if lines else {"step": 0, "loss": math.nan}
     trains = ", ".join(stage.trains)
     return f"| {stage.name} | {trains} | {stage.lr:g} | {stage.batch} | {last['step']} | {last['loss']:.4f} |"

@@ -30,7 +30,7 @@ class ParquetFolder:
         multi_turn: all rows about a face become one conversation, in order of their ids.
 
     Raises:
-        MissingExtra: no ``pyarrow``. FileMissing: rows without pixels.
+        MissingExtra: no ``pyarrow``.
     """
 
     def __init__(self, path: Path, *, multi_turn: bool = False) -> None:
@@ -86,8 +86,9 @@ class ParquetFolder:
         _, clip = talk.place
         if clip:
             return clip
-        frames = self.clip(talk, blendshapes=False)
-        return hashlib.sha256(frames.frames.tobytes() + frames.landmarks.tobytes()).hexdigest()
+        media, known = self._stored_clip(talk)
+        arrays = (array.tobytes() for array in known if array is not None)
+        return hashlib.sha256(b"".join([media, *arrays])).hexdigest()
 
     def stored(self, talk: Talk) -> None:
         """See ``TalkFolder``."""
@@ -98,6 +99,10 @@ class ParquetFolder:
         Raises:
             FileMissing: the row holds no pixels. DamagedMedia and the like: they cannot be decoded.
         """
+        media, known = self._stored_clip(talk)
+        return crop_clip(media, known, blendshapes, margin=talk.margin, name=talk.id)
+
+    def _stored_clip(self, talk: Talk) -> tuple[bytes, Known]:
         (file, group, row), _ = talk.place
         record = self._group(file, group)
         media = record["image"][row] or record["video"][row]
@@ -106,8 +111,7 @@ class ParquetFolder:
                 f"{talk.id} has no pixels in {self.path}, as its licence forbids passing them on: train on the build "
                 "folder's own dataset, built with options = { redistribute = true } for your own use"
             )
-        measured = Known(record["landmarks"][row], record["blendshapes"][row])
-        return crop_clip(media["bytes"], measured, blendshapes, margin=talk.margin, name=talk.id)
+        return media["bytes"], Known(record["landmarks"][row], record["blendshapes"][row])
 
     def _group(self, file: int, group: int) -> dict[str, list[Any]]:
         key = file, group

@@ -99,7 +99,7 @@ def plan_run(recipe: TrainRecipe) -> Plan:
     """
     corpus = _corpus(recipe)
     config = _config(recipe, corpus)
-    bf16 = hardware.uses_bf16(recipe.hardware) or recipe.hardware.precision == "bf16"
+    bf16 = hardware.uses_bf16(recipe.hardware)
     stages = tuple(_plan_stage(recipe, stage, config, corpus, bf16) for stage in recipe.stages)
     return Plan(recipe.name, hardware.process_count(), "bf16" if bf16 else "fp32", stages)
 

@@ -1,4 +1,4 @@
-"""A training run, from recipe to a folder that ``start`` of another recipe takes: read it from the bottom up.
+"""A training run, from recipe to a folder that ``start`` of another recipe takes; ``train`` is the story.
 
 ``OUT/`` holds ``recipe.json`` and ``manifest.json`` (what was asked for, what it was trained on), a folder for each
 stage (checkpoints, ``log.jsonl``, ``weights.safetensors`` when it is done), ``broken.jsonl``, ``samples.jsonl``,
