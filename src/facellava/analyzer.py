@@ -14,7 +14,7 @@ import numpy as np
 from facellava import tasks as task_registry
 from facellava import weights
 from facellava.consistency import contradictions
-from facellava.errors import UsageError
+from facellava.errors import MissingExtra, UsageError
 from facellava.face import FaceFrontEnd, Policy, read_media
 from facellava.model.regions import REGION_NAMES
 from facellava.results import FaceResult, MediaResult
@@ -22,7 +22,7 @@ from facellava.runtime.build import DEFAULT_MODEL, Progress, ensure_built
 from facellava.types import FaceClip, Media
 
 if TYPE_CHECKING:
-    from facellava.runtime.engine import OnnxEngine
+    from facellava.runtime.engine import Engine
 
 __all__ = ["Analyzer", "load"]
 
@@ -41,7 +41,7 @@ class Analyzer:
         threads: threads of the front end's networks.
     """
 
-    def __init__(self, engine: OnnxEngine, resolve: Callable[[str], Path], *, threads: int = 1) -> None:
+    def __init__(self, engine: Engine, resolve: Callable[[str], Path], *, threads: int = 1) -> None:
         self.engine = engine
         self._resolve, self._threads = resolve, threads
         self._fronts: dict[Policy, FaceFrontEnd] = {}
@@ -158,7 +158,8 @@ class Analyzer:
             name: answer_task(self.engine, seen, task_registry.get(name), media.kind, explain=explain)
             for name in wanted
         }
-        attention = dict(zip(REGION_NAMES, map(float, seen.region_attention), strict=True))
+        shares = map(float, seen.region_attention)
+        attention = dict(zip(REGION_NAMES, shares, strict=True)) if seen.region_attention.size else {}
         notes = contradictions(results, clip.blendshapes)
         return FaceResult(**common, **results, notes=notes, region_attention=attention)
 
@@ -182,7 +183,8 @@ def load(
     """The default model, ready to use; pulls and builds what is missing on first use (about 120 MB).
 
     Args:
-        model: folder of a trained model; the shipped default when None.
+        model: folder of a trained model (the small default's difference, or ``final`` of a run, which needs the torch
+            extra and uses a GPU where there is one); the shipped default when None.
         threads: CPU threads; by default all cores, but no more than four: the model is small.
         precision: ``int8`` (default) or ``fp32`` weights of the language model.
         progress: show progress on a terminal, or a callback (what, done, total).
@@ -200,9 +202,23 @@ def load(
         return weights.resolve(name, offline=offline, progress=pulling)
 
     source = Path(model) if model is not None else DEFAULT_MODEL
-    folder = ensure_built(source, weights.cache_dir(), resolve, precision=precision, progress=building)
     n = threads or min(MAX_THREADS, os.cpu_count() or 1)
+    if (source / "config.json").is_file() and not (source / "model.json").is_file():
+        return Analyzer(_torch_engine(source, resolve, n), resolve, threads=n)
+    folder = ensure_built(source, weights.cache_dir(), resolve, precision=precision, progress=building)
     return Analyzer(OnnxEngine(folder, resolve, threads=n), resolve, threads=n)
+
+
+def _torch_engine(folder: Path, resolve: Callable[[str], Path], threads: int) -> Engine:
+    try:
+        import torch
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("torch", f"the model in {folder}") from error
+    from facellava.runtime.torch_engine import TorchEngine
+
+    torch.set_num_threads(threads)
+    return TorchEngine(folder, resolve)
 
 
 def _print_progress(what: str, done: int, total: int) -> None:

@@ -20,7 +20,7 @@ from facellava.tasks.task import Task, fill_media
 from facellava.types import FaceClip
 
 if TYPE_CHECKING:
-    from facellava.runtime.engine import OnnxEngine, Seen
+    from facellava.runtime.engine import Engine, Seen
 
 MIN_SIZE, MIN_BLUR, MAX_YAW = 32.0, 4.0, 60.0
 """Below 32 source pixels, below this Laplacian variance, or turned further than this many degrees: abstain."""
@@ -58,7 +58,7 @@ def abstain(name: str, reason: str) -> TaskResult:
     return _RESULTS[name](abstained=True, reason=reason)
 
 
-def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, explain: bool = True) -> TaskResult:
+def answer_task(engine: Engine, seen: Seen, task: Task, media: str, *, explain: bool = True) -> TaskResult:
     """Score the task's labels, state them as the head of the answer, let the model go on from there.
 
     Args:
@@ -87,7 +87,7 @@ def answer_task(engine: OnnxEngine, seen: Seen, task: Task, media: str, *, expla
     return _multi(engine, seen, task, media, speak)
 
 
-def _multi(engine: OnnxEngine, seen: Seen, task: Task, media: str, speak: Callable[..., str]) -> TaskResult:
+def _multi(engine: Engine, seen: Seen, task: Task, media: str, speak: Callable[..., str]) -> TaskResult:
     untrained = engine.untrained.get(task.name, [])
     names = [n for n in task.names if n not in untrained]
     if engine.scores_by_head(task.name):
@@ -110,7 +110,7 @@ def _multi(engine: OnnxEngine, seen: Seen, task: Task, media: str, speak: Callab
     return AttributesResult(present=present, probabilities=probabilities, untrained=missing, text=text)
 
 
-def _explain(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
+def _explain(engine: Engine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
     """The head and one sentence of explanation: what follows is mostly padding, and costs as much again."""
     pieces = engine.ask(seen, question, head=task.head(value), max_new_tokens=EXPLANATION_TOKENS)
     head, own = next(pieces), ""
@@ -121,7 +121,7 @@ def _explain(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: s
     return (head + own).strip()
 
 
-def _head_only(engine: OnnxEngine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
+def _head_only(engine: Engine, seen: Seen, task: Task, question: str, value: str | int | tuple[str, ...]) -> str:
     return task.head(value)
 
 

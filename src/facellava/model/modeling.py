@@ -274,7 +274,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if inputs_embeds is not None and given:
             raise ValueError(f"inputs_embeds already hold the visual tokens: leave out {', '.join(given)}")
         if input_ids is not None:
-            past = kwargs.get("past_key_values")
+            past = kwargs.get("cache", kwargs.get("past_key_values"))  # transformers renamed it in 5.24
             inputs_embeds = self._embed_step(input_ids, given | (tower_options or {}), past)
         if answers_only:
             assert inputs_embeds is not None and labels is not None

@@ -1,10 +1,15 @@
-"""Runs the ONNX decoder: prefill, continue, generate and score, with keys and values kept outside the session."""
+"""Reads, continues, generates and scores with a language model whose keys and values are kept outside of it.
+
+``Decoder`` is what every runtime shares; ``OnnxDecoder`` runs it in onnxruntime, ``torch_engine.TorchDecoder`` in torch.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -23,36 +28,29 @@ class State:
     States are immutable, so one prefix can be continued many times.
     """
 
-    past: dict[str, ort.OrtValue]
+    past: Any
     length: int
     logits: NDArray[np.float32]
 
 
-class OnnxDecoder:
-    """One session of ``decoder_onnx.build_decoder``.
+class Embeddings(Protocol):
+    """Input embeddings by token id."""
 
-    Args:
-        path: the graph.
-        config: its sizes.
-        threads: intra-operator threads.
-    """
+    def __getitem__(self, ids: Sequence[int], /) -> NDArray[np.float32]:
+        """float32 (S, D) of ids (S,)."""
+        ...
 
-    def __init__(self, path: Path, config: DecoderConfig, *, threads: int = 1) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self.config = config
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._outputs = [o.name for o in self._session.get_outputs()]
 
+class Decoder(ABC):
+    """A language model that continues states. ``max_length`` is its context in tokens."""
+
+    max_length: int
+
+    @abstractmethod
     def empty(self) -> State:
         """The state before any token."""
-        shape = (1, self.config.num_key_value_heads, 0, self.config.head_dim)
-        nothing = np.zeros(shape, np.float32)
-        names = [f"past.{i}.{part}" for i in range(self.config.num_hidden_layers) for part in "kv"]
-        past = {name: ort.OrtValue.ortvalue_from_numpy(nothing) for name in names}
-        return State(past, 0, np.zeros(self.config.vocab_size, np.float32))
 
+    @abstractmethod
     def run(
         self,
         state: State,
@@ -60,25 +58,13 @@ class OnnxDecoder:
         wanted: NDArray[np.int64],
         position_ids: NDArray[np.int64] | None = None,
         bias: NDArray[np.float32] | None = None,
-    ) -> tuple[NDArray[np.float32], dict[str, ort.OrtValue]]:
-        """Read embeds (S, D) after ``state``; logits (K, V) at the wanted positions and the new keys and values."""
-        new, total = len(embeds), state.length + len(embeds)
-        if position_ids is None:
-            position_ids = np.arange(state.length, total)
-        if bias is None:
-            bias = np.zeros((1, 1, new, total), np.float32)
-        feed = {
-            "embeds": embeds[None].astype(np.float32, copy=False),
-            "positions": wanted.astype(np.int64),
-            "seqlens": np.array([total - 1], np.int32),
-            "total": np.array(total, np.int32),
-            "position_ids": position_ids[None].astype(np.int64),
-            "bias": bias,
-        }
-        values = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in feed.items()}
-        results = self._session.run_with_ort_values(self._outputs, {**values, **state.past})
-        past = {name.replace("present", "past"): v for name, v in zip(self._outputs[1:], results[1:], strict=True)}
-        return results[0].numpy()[0], past
+    ) -> tuple[NDArray[np.float32], Any]:
+        """Read embeds (S, D) after ``state``; logits (K, V) at the wanted positions and the new keys and values.
+
+        Args:
+            position_ids: (S,) of the new tokens; by default those after the state's.
+            bias: (1, 1, S, length + S), added to the attention scores on top of causality.
+        """
 
     def extend(self, state: State, embeds: NDArray[np.float32]) -> State:
         """The state after also reading embeds (S, D), S >= 1."""
@@ -86,10 +72,10 @@ class OnnxDecoder:
         return State(past, state.length + len(embeds), logits[0])
 
     def generate(
-        self, state: State, embed_table: EmbedTable, *, max_new_tokens: int, stop: Collection[int], sampler: Sampler
+        self, state: State, embed_table: Embeddings, *, max_new_tokens: int, stop: Collection[int], sampler: Sampler
     ) -> Iterator[int]:
         """Token ids one by one until a stop token (not yielded), the length limit or the context's end."""
-        for _ in range(min(max_new_tokens, self.config.max_position_embeddings - state.length)):
+        for _ in range(min(max_new_tokens, self.max_length - state.length)):
             token = sampler(state.logits)
             if token in stop:
                 return
@@ -121,6 +107,59 @@ class OnnxDecoder:
         if last_only:
             return list(logits[:, None])
         return [logits[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+
+
+class OnnxDecoder(Decoder):
+    """One session of ``decoder_onnx.build_decoder``.
+
+    Args:
+        path: the graph.
+        config: its sizes.
+        threads: intra-operator threads.
+    """
+
+    def __init__(self, path: Path, config: DecoderConfig, *, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self.config, self.max_length = config, config.max_position_embeddings
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._outputs = [o.name for o in self._session.get_outputs()]
+
+    def empty(self) -> State:
+        """See ``Decoder.empty``."""
+        shape = (1, self.config.num_key_value_heads, 0, self.config.head_dim)
+        nothing = np.zeros(shape, np.float32)
+        names = [f"past.{i}.{part}" for i in range(self.config.num_hidden_layers) for part in "kv"]
+        past = {name: ort.OrtValue.ortvalue_from_numpy(nothing) for name in names}
+        return State(past, 0, np.zeros(self.config.vocab_size, np.float32))
+
+    def run(
+        self,
+        state: State,
+        embeds: NDArray[np.float32],
+        wanted: NDArray[np.int64],
+        position_ids: NDArray[np.int64] | None = None,
+        bias: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.float32], dict[str, ort.OrtValue]]:
+        """See ``Decoder.run``."""
+        new, total = len(embeds), state.length + len(embeds)
+        if position_ids is None:
+            position_ids = np.arange(state.length, total)
+        if bias is None:
+            bias = np.zeros((1, 1, new, total), np.float32)
+        feed = {
+            "embeds": embeds[None].astype(np.float32, copy=False),
+            "positions": wanted.astype(np.int64),
+            "seqlens": np.array([total - 1], np.int32),
+            "total": np.array(total, np.int32),
+            "position_ids": position_ids[None].astype(np.int64),
+            "bias": bias,
+        }
+        values = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in feed.items()}
+        results = self._session.run_with_ort_values(self._outputs, {**values, **state.past})
+        past = {name.replace("present", "past"): v for name, v in zip(self._outputs[1:], results[1:], strict=True)}
+        return results[0].numpy()[0], past
 
 
 class EmbedTable:

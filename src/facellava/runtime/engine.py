@@ -1,8 +1,13 @@
-"""The default engine: a face clip and questions in, text and label probabilities out, on the CPU without torch."""
+"""Engines: a face clip and questions in, text and label probabilities out.
+
+``Engine`` holds what every runtime shares; ``OnnxEngine`` is the default, on the CPU without torch;
+``torch_engine.TorchEngine`` runs any trained folder.
+"""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +23,9 @@ from facellava.model.decoder_onnx import DecoderConfig
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import ExpertEncoder
 from facellava.model.frames import frame_indices
-from facellava.model.prompt import answer_ids, question_ids, visual_prefix
-from facellava.runtime.decoder import EmbedTable, OnnxDecoder, Sampler, State, log_softmax
+from facellava.model.prompt import CHATML, PromptStyle, answer_ids, question_ids, visual_prefix
+from facellava.model.regions import N_REGIONS
+from facellava.runtime.decoder import Decoder, Embeddings, EmbedTable, OnnxDecoder, Sampler, State, log_softmax
 from facellava.types import FaceClip
 
 MODEL_FRAMES = 8
@@ -32,8 +38,9 @@ class Seen:
 
     Attributes:
         state: keys and values of the visual prefix.
-        region_attention: float32 (9,), mean FRGCA attention of all patches, frames and heads; sums to 1.
-        patch_attention: float32 (7, 7, 9), the same per patch.
+        region_attention: float32 (9,), mean FRGCA attention of all patches, frames and heads; sums to 1. Empty for a
+            model that does not attend to nine regions.
+        patch_attention: float32 (g, g, 9), the same per patch of the grid; as empty.
         head: slot name (task or label) -> probabilities of the calibrated head, float32 (n,).
     """
 
@@ -44,64 +51,51 @@ class Seen:
 
 
 class Visual(NamedTuple):
-    """What the vision graph says of a clip: tokens (V, D), FRGCA attention (T, H, N, 9), head probabilities (O,)."""
+    """What is seen of a clip: tokens (V, D), FRGCA attention (T, H, N, M) or None, head probabilities (O,)."""
 
     tokens: NDArray[np.float32]
-    attention: NDArray[np.float32]
+    attention: NDArray[np.float32] | None
     probabilities: NDArray[np.float32]
 
 
-class OnnxEngine:
-    """A built model folder (see ``runtime.build``) ready to run.
+class Engine(ABC):
+    """A model that looks at faces and answers.
 
-    Args:
-        folder: the built model.
-        resolve: weight name -> path, for the frozen experts.
-        threads: intra-operator threads of every session.
+    Attributes:
+        name: as it appears in results. margin: of the crops that it was trained on. grid: patches a side.
+        untrained: task -> labels that it never saw examples of. thresholds: label -> probability from which it counts.
+        temperature: task -> divisor of log-odds. scored_by: task -> ``head`` where the language model does not score.
     """
 
-    def __init__(self, folder: Path, resolve: Callable[[str], Path], *, threads: int = 1) -> None:
-        meta = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        self.name: str = f"{meta['name']}-{meta['precision']}"
-        self.margin: float = meta["crop_margin"]
-        self.untrained: dict[str, list[str]] = meta["untrained"]
-        self.thresholds: dict[str, float] = meta["thresholds"]
-        self.temperature: dict[str, float] = meta["temperature"]
-        self.scored_by: dict[str, str] = meta["scored_by"]
-        self.grid: int = meta["grid"]
-        self._slots = ExpertSpec.from_dict(json.loads((folder / "expert.json").read_text(encoding="utf-8"))).offsets()
-        self._placeholder: int = meta["placeholder"]
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        stop = self._tokenizer.token_to_id(meta["stop"])
-        assert stop is not None, "the tokenizer lacks the model's stop token"
-        self._stop = frozenset({stop})
-        tables = load_file(folder / "embeddings.safetensors")
-        self._embed = EmbedTable(tables["codes"], tables["scales"])
-        self._decoder = OnnxDecoder(folder / "decoder.onnx", DecoderConfig(**meta["decoder"]), threads=threads)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._vision = ort.InferenceSession(str(folder / "vision.onnx"), options, providers=["CPUExecutionProvider"])
-        self._encoder = ExpertEncoder(resolve, threads=threads)
+    name: str
+    margin: float
+    grid: int
+    untrained: dict[str, list[str]]
+    thresholds: dict[str, float]
+    temperature: dict[str, float]
+    scored_by: dict[str, str]
+    _style: PromptStyle = CHATML
+    _placeholder: int
+    _slots: dict[str, slice]
+    _stop: frozenset[int]
+    _embed: Embeddings
+    _decoder: Decoder
 
     def scores_by_head(self, task: str) -> bool:
         """Whether a task's labels are read off the calibrated head instead of being scored under the language model."""
         return self.scored_by.get(task) == "head"
 
+    @abstractmethod
     def tokenize(self, text: str) -> list[int]:
         """Ids of a piece of text, without special tokens added."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    @abstractmethod
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids."""
+
+    @abstractmethod
     def see(self, clip: FaceClip) -> Visual:
-        """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""
-        chosen = frame_indices(len(clip.frames), min(MODEL_FRAMES, len(clip.frames)))
-        maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
-        return self.fuse(maps, values, clip.landmarks[chosen])
-
-    def fuse(self, maps: NDArray[np.float32], values: NDArray[np.float32], landmarks: NDArray[np.float32]) -> Visual:
-        """The vision graph alone: maps (T, N, C) and values (T, E) of the experts, landmarks (T, 68, 2)."""
-        feed = {"maps": maps, "values": values, "landmarks": landmarks}
-        tokens, attention, probabilities = (np.asarray(v) for v in self._vision.run(list(Visual._fields), feed))
-        return Visual(tokens, attention, probabilities)
+        """Encoder, projector, FRLP and FRGCA over the frames of a clip that the model looks at."""
 
     def look(self, clip: FaceClip) -> Seen:
         """Read one face; everything asked later continues from here."""
@@ -110,16 +104,17 @@ class OnnxEngine:
     def read(self, visual: Visual) -> Seen:
         """As :meth:`look`, from the output of :meth:`see`."""
         tokens, attention, probabilities = visual
-        ids = np.array(visual_prefix(self.tokenize, len(tokens), self._placeholder))
-        embeds = self._embed[ids.tolist()]
-        embeds[ids == self._placeholder] = tokens
+        ids = np.array(visual_prefix(self.tokenize, len(tokens), self._placeholder, self._style))
+        places = ids == self._placeholder
+        embeds = self._embed[np.where(places, 0, ids).tolist()]
+        embeds[places] = tokens
+        head = {name: probabilities[where] for name, where in self._slots.items()}
+        state = self._decoder.extend(self._decoder.empty(), embeds)
+        if attention is None or attention.shape[2:] != (self.grid**2, N_REGIONS):
+            nothing = np.zeros(0, np.float32)
+            return Seen(state, nothing, nothing, head)
         per_patch = attention.mean((0, 1))
-        return Seen(
-            self._decoder.extend(self._decoder.empty(), embeds),
-            per_patch.mean(0),
-            per_patch.reshape(self.grid, self.grid, -1),
-            {name: probabilities[where] for name, where in self._slots.items()},
-        )
+        return Seen(state, per_patch.mean(0), per_patch.reshape(self.grid, self.grid, -1), head)
 
     def ask(
         self,
@@ -153,7 +148,7 @@ class OnnxEngine:
         )
         for token in generated:
             ids.append(token)
-            text = self._tokenizer.decode(ids)
+            text = self.decode(ids)
             # A replacement character means the last token ends inside a multi-byte letter: wait for the rest.
             if not text.endswith("�"):
                 yield text[len(done) :]
@@ -184,8 +179,11 @@ class OnnxEngine:
 
     def score_years(self, seen: Seen, question: str) -> NDArray[np.float64]:
         """Distribution (100,) over whole years, from the digits that the answer starts with."""
+        pieces = [self.tokenize(str(d)) for d in range(10)]
+        if any(len(piece) > 1 for piece in pieces) or self.tokenize("10") != pieces[1] + pieces[0]:
+            return self.score(seen, question, "", [str(year) for year in range(100)])  # numbers are not spelled out
         state = self._asked(seen, question)
-        digits = [self.tokenize(str(d))[0] for d in range(10)]
+        digits = [piece[0] for piece in pieces]
         first = log_softmax(state.logits)
         logits = self._decoder.branch_logits(state, [self._embed[[d]] for d in digits])
         years = np.full(100, -np.inf)
@@ -205,7 +203,60 @@ class OnnxEngine:
     def _asked(self, seen: Seen, question: str, history: Sequence[tuple[str, str]] = ()) -> State:
         ids: list[int] = []
         for i, (earlier, answer) in enumerate(history):
-            ids += question_ids(self.tokenize, earlier, first=i == 0)
-            ids += answer_ids(self.tokenize, answer)
-        ids += question_ids(self.tokenize, question, first=not history)
+            ids += question_ids(self.tokenize, earlier, self._style, first=i == 0)
+            ids += answer_ids(self.tokenize, answer, self._style)
+        ids += question_ids(self.tokenize, question, self._style, first=not history)
         return self._read(seen.state, ids)
+
+
+class OnnxEngine(Engine):
+    """A built model folder (see ``runtime.build``) ready to run.
+
+    Args:
+        folder: the built model.
+        resolve: weight name -> path, for the frozen experts.
+        threads: intra-operator threads of every session.
+    """
+
+    def __init__(self, folder: Path, resolve: Callable[[str], Path], *, threads: int = 1) -> None:
+        meta = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        self.name: str = f"{meta['name']}-{meta['precision']}"
+        self.margin: float = meta["crop_margin"]
+        self.untrained: dict[str, list[str]] = meta["untrained"]
+        self.thresholds: dict[str, float] = meta["thresholds"]
+        self.temperature: dict[str, float] = meta["temperature"]
+        self.scored_by: dict[str, str] = meta["scored_by"]
+        self.grid: int = meta["grid"]
+        self._slots = ExpertSpec.from_dict(json.loads((folder / "expert.json").read_text(encoding="utf-8"))).offsets()
+        self._placeholder: int = meta["placeholder"]
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        stop = self._tokenizer.token_to_id(meta["stop"])
+        assert stop is not None, "the tokenizer lacks the model's stop token"
+        self._stop = frozenset({stop})
+        tables = load_file(folder / "embeddings.safetensors")
+        self._embed = EmbedTable(tables["codes"], tables["scales"])
+        self._decoder = OnnxDecoder(folder / "decoder.onnx", DecoderConfig(**meta["decoder"]), threads=threads)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._vision = ort.InferenceSession(str(folder / "vision.onnx"), options, providers=["CPUExecutionProvider"])
+        self._encoder = ExpertEncoder(resolve, threads=threads)
+
+    def tokenize(self, text: str) -> list[int]:
+        """See ``Engine.tokenize``."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        """See ``Engine.decode``."""
+        return self._tokenizer.decode(ids)
+
+    def see(self, clip: FaceClip) -> Visual:
+        """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""
+        chosen = frame_indices(len(clip.frames), min(MODEL_FRAMES, len(clip.frames)))
+        maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
+        return self.fuse(maps, values, clip.landmarks[chosen])
+
+    def fuse(self, maps: NDArray[np.float32], values: NDArray[np.float32], landmarks: NDArray[np.float32]) -> Visual:
+        """The vision graph alone: maps (T, N, C) and values (T, E) of the experts, landmarks (T, 68, 2)."""
+        feed = {"maps": maps, "values": values, "landmarks": landmarks}
+        tokens, attention, probabilities = (np.asarray(v) for v in self._vision.run(list(Visual._fields), feed))
+        return Visual(tokens, attention, probabilities)
