@@ -16,17 +16,18 @@ from facellava.errors import FileMissing, UsageError
 Settings = TypeVar("Settings")
 
 
-def shipped(package: str) -> tuple[str, ...]:
-    """Names of the recipes in the folder ``recipes`` of a package of ours."""
-    folder = resources.files(package) / "recipes"
+def shipped(package: str, folder_name: str = "recipes") -> tuple[str, ...]:
+    """Names of the recipes in a folder of a package of ours."""
+    folder = resources.files(package) / folder_name
     return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
 
 
-def read_recipe(name: str, package: str) -> tuple[dict[str, Any], Path]:
+def read_recipe(name: str, package: str, folder: str = "recipes") -> tuple[dict[str, Any], Path]:
     """The tables of a recipe, and the folder that its paths are relative to.
 
     Args:
-        name: a path, or the name of a recipe that ships with ``package`` (relative to the working folder then).
+        name: a path, or the name of a recipe that ships in a folder of ``package`` (relative to the working folder
+            then).
 
     Raises:
         FileMissing: neither. UsageError: no valid TOML.
@@ -34,10 +35,11 @@ def read_recipe(name: str, package: str) -> tuple[dict[str, Any], Path]:
     path = Path(name)
     if path.is_file():
         text, base = path.read_text(encoding="utf-8"), path.resolve().parent
-    elif name in shipped(package):
-        text, base = (resources.files(package) / "recipes" / f"{name}.toml").read_text("utf-8"), Path.cwd()
+    elif name in shipped(package, folder):
+        text, base = (resources.files(package) / folder / f"{name}.toml").read_text("utf-8"), Path.cwd()
     else:
-        raise FileMissing(f"{name} is no file and no shipped recipe; shipped: {', '.join(shipped(package))}")
+        known = ", ".join(shipped(package, folder))
+        raise FileMissing(f"{name} is no file and not among the shipped {folder}: {known}")
     try:
         return tomllib.loads(text), base
     except tomllib.TOMLDecodeError as error:

@@ -30,7 +30,7 @@ def test_a_plan_as_json() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "nowhere"], 10, "is no file and no shipped recipe"),
+        (["train", "nowhere"], 10, "is no file and not among the shipped recipes"),
         (["train", "smoke", "--set", "data.paths=['/nowhere']"], 10, "holds no training data"),
         (["train", "smoke", "--set", "stages.x.lr=1"], 2, "there is no 'x' among pretrain, finetune"),
         (["train", "smoke", "--set", "nothing"], 2, "write it as KEY=VALUE"),

@@ -69,7 +69,7 @@ def test_mistakes_are_one_line(tmp_path: Path, old: str, new: str, message: str)
 
 
 def test_a_recipe_that_is_not_there() -> None:
-    with pytest.raises(FileMissing, match="is no file and no shipped recipe; shipped: default"):
+    with pytest.raises(FileMissing, match="is no file and not among the shipped recipes: default"):
         load_recipe("defualt")
 
 

@@ -18,7 +18,7 @@ from facellava.errors import FacellavaError, UsageError
 
 __all__ = ["app", "main"]
 
-_VERBS = ("analyze", "ask", "parse", "train", "ablate", "doctor")
+_VERBS = ("analyze", "ask", "parse", "train", "ablate", "eval", "doctor")
 _GROUPS = ("data", "weights")
 
 _INTERRUPTED = 130
@@ -55,7 +55,8 @@ def _common(
 
 
 for _name in _VERBS:
-    app.command(_name)(getattr(importlib.import_module(f"facellava.cli.{_name}"), _name))
+    _module = importlib.import_module(f"facellava.cli.{_name}")
+    app.command(_name)(getattr(_module, _name, None) or getattr(_module, f"{_name}_"))
 for _name in _GROUPS:
     app.add_typer(importlib.import_module(f"facellava.cli.{_name}").app, name=_name)
 

@@ -1,4 +1,4 @@
-"""The prompts of annotators, raters and judges: text files beside each task, filled in and hashed here.
+"""The prompts of annotators, raters, judges and tested models: text files beside each task, filled in and hashed here.
 
 A file has sections (``== name ==``). A line that begins with ``[image]`` or ``[video]`` belongs to the prompts for that
 kind of medium only. ``{name}`` is filled in.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,7 +18,7 @@ from typing import Literal
 from facellava import tasks
 from facellava.types import LabelValue, MediaKind, Sample
 
-Purpose = Literal["annotate", "rate", "judge"]
+Purpose = Literal["annotate", "rate", "judge", "ask"]
 FRAMES = 8
 """Frames of a video that are shown, uniformly sampled (appendix E.4)."""
 
@@ -95,6 +95,22 @@ def rating_prompt(
     if sample.label is not None:
         label = label_text(sample.task, sample.label)
     return found, found.fill({**_values(sample, frames), "label": label, "description": description})
+
+
+def question_prompt(
+    task: str, section: Literal["metric", "reasoning"], names: Sequence[str], kind: MediaKind, frames: int
+) -> tuple[Prompt, str]:
+    """What a model that was not trained by us is asked (appendix G.2): the choices, and the form of the answer.
+
+    Args:
+        section: ``metric`` wants words that can be counted, ``reasoning`` an explanation.
+        names: the labels to choose from. frames: how many pictures are shown with it.
+    """
+    found = prompt(task, "ask", section, kind)
+    known = tasks.get(task)
+    # the units' codes need their meaning
+    choices = ", ".join(f"{name} ({known.label(name).text})" if known.code else name for name in names)
+    return found, found.fill({"media": kind, "frames": str(frames), "choices": choices})
 
 
 def _values(sample: Sample, frames: int) -> dict[str, str]:

@@ -218,20 +218,34 @@ def _without_others(recipe: Recipe, only: Sequence[str], name: str) -> Recipe:
 
 
 def _with_roots(recipe: Recipe, base: Path, roots: Mapping[str, Path], name: str) -> Recipe:
-    labels = [source.label for source in recipe.sources]
+    hint = "or leave the source out with --only"
+    return dataclasses.replace(recipe, sources=place_sources(recipe.sources, base, roots, name, hint))
+
+
+def place_sources(
+    sources: Sequence[SourceConfig], base: Path, roots: Mapping[str, Path], name: str, hint: str = ""
+) -> tuple[SourceConfig, ...]:
+    """The sources with absolute roots.
+
+    Args:
+        base: what relative roots are relative to. roots: source (or its new name) -> folder, instead of its own.
+        name: of the recipe, for messages. hint: what else to do about a source without a root.
+
+    Raises:
+        UsageError: two sources of one name, an unknown source in ``roots``, a source without a root.
+    """
+    labels = [source.label for source in sources]
     if repeated := {label for label in labels if labels.count(label) > 1}:
         raise UsageError(f"{name}: source {min(repeated)} occurs twice: give one of them another 'rename'")
-    unknown = set(roots.keys()) - set(labels) - {source.name for source in recipe.sources}
+    unknown = set(roots.keys()) - set(labels) - {source.name for source in sources}
     if unknown:
         raise UsageError(f"--root {min(unknown)}: the recipe has no such source; it has {', '.join(labels)}")
     placed = []
-    for source in recipe.sources:
+    for source in sources:
         root = roots.get(source.label, roots.get(source.name, source.root))
         if not str(root):
-            raise UsageError(
-                f"{name}: source {source.label} has no root: add --root {source.label}=DIR, "
-                "or leave the source out with --only"
-            )
+            more = f", {hint}" if hint else ""
+            raise UsageError(f"{name}: source {source.label} has no root: add --root {source.label}=DIR{more}")
         full = Path(root) if isinstance(root, Path) else base / Path(root).expanduser()
         placed.append(dataclasses.replace(source, root=str(full.resolve())))
-    return dataclasses.replace(recipe, sources=tuple(placed))
+    return tuple(placed)

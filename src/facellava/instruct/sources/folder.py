@@ -43,8 +43,11 @@ INFO = SourceInfo(
         "ignore": "labels that mean unknown, e.g. ['unclear']",
         "known": "table of task -> labels that your annotation covers, where rows do not say; default: all of the task",
         "where": "table of your column -> value: other rows are left out",
+        "at_least": "table of your column -> number: rows with less are left out, rows without a value are not",
+        "join": "a second table below the root, whose columns are added to the rows of the same id",
         "active_from": "action_units given as strengths: active from here on",
         "inactive_to": "... and inactive up to here; unknown between",
+        "groups": "table of name -> your column: who the face belongs to, for fairness: { gender = 'sex' }",
         "licence": "in a few words, goes into every row",
         "redistribute": "true: pixels may go into the dataset and its exports",
     },
@@ -64,6 +67,9 @@ class _Options:
     ignore: Sequence[str] = ()
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    join: str = ""
     active_from: float = 0.5
     inactive_to: float = 0.5
     licence: str = ""
@@ -80,19 +86,33 @@ def read(root: Path, split: str, **options: Any) -> Iterator[Sample]:
             yield from _by_class(root, tasks.get(given.task), given)
         return
     path = require(INFO, root, *([given.file] if given.file else ["labels.csv", "labels.jsonl"]))
-    for number, row in _table(path, given):
+    for number, row in _table(root, path, given):
         yield from _Row(root, path, number, row, given).samples(wanted)
 
 
-def _table(path: Path, given: _Options) -> Iterator[tuple[int, dict[str, Any]]]:
-    found: Iterator[tuple[int, dict[str, Any]]]
-    if path.suffix == ".jsonl":
-        found = objects(path)
-    else:
-        found = ((line.number, dict(line.values)) for line in rows(path, [given.columns.get("file", "file")]))
-    for number, row in found:
-        if all(row.get(column) == value for column, value in given.where.items()):
+def _table(root: Path, path: Path, given: _Options) -> Iterator[tuple[int, dict[str, Any]]]:
+    beside: dict[str, dict[str, Any]] = {}
+    if given.join:
+        other = require(INFO, root, given.join)
+        beside = {str(row.get("id")): row for _, row in _lines(other, "id")}
+    for number, row in _lines(path, given.columns.get("file", "file")):
+        row = {**beside.get(str(row.get("id")), {}), **row}
+        if _wanted(row, given):
             yield number, row
+
+
+def _lines(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix == ".jsonl":
+        yield from objects(path)
+    else:
+        yield from ((line.number, dict(line.values)) for line in rows(path, [column]))
+
+
+def _wanted(row: Mapping[str, Any], given: _Options) -> bool:
+    if any(row.get(column) != value for column, value in given.where.items()):
+        return False
+    measured = ((row.get(column), least) for column, least in given.at_least.items())
+    return not any(value not in (None, "") and float(value) < least for value, least in measured)
 
 
 @dataclass
@@ -135,6 +155,8 @@ class _Row:
         meta = {"description": self.get("description"), "licence": self.get("licence") or self.given.licence}
         if isinstance(meta["description"], list):
             meta["description"] = meta["description"][0] if meta["description"] else None
+        for name, column in self.given.groups.items():
+            meta[name] = self.row.get(column)
         subject = self.get("subject")
         return Sample(
             id=f"folder/{self.get('id') or file}{suffix}",

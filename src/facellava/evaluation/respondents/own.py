@@ -1,0 +1,83 @@
+"""Models of ours in either runtime: labels scored under the model, and a free answer to the task's own question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facellava import weights
+from facellava.analyzer import Analyzer, load
+from facellava.answers import answer_task, reason_to_abstain
+from facellava.evaluation.respondents.base import (
+    DEFAULT,
+    Ask,
+    Prediction,
+    Reply,
+    RespondentConfig,
+    digest_of_folder,
+    identity_of,
+)
+from facellava.results import AgeResult, TaskResult
+from facellava.runtime.build import DEFAULT_MODEL, ModelCard
+from facellava.runtime.engine import Seen
+from facellava.tasks.task import fill_media
+from facellava.types import FaceClip
+
+LONGER = 4
+"""These models explain with the label, so that an answer needs more tokens than a word."""
+
+
+class OwnRespondent:
+    """See ``Respondent``; the same functions answer that the command line calls.
+
+    Args:
+        config: whose model is ``default`` or a folder.
+        typed, text: leave out the free answer or the scored labels, for speed.
+        threads: of the model.
+    """
+
+    needs_media, combined, concurrency = True, True, 1
+
+    def __init__(self, config: RespondentConfig, *, typed: bool = True, text: bool = True, threads: int = 1) -> None:
+        folder = DEFAULT_MODEL if config.model == DEFAULT else Path(config.model)
+        self.model: Analyzer = load(None if config.model == DEFAULT else config.model, threads=threads, progress=False)
+        self.name, self.margin = config.name, self.model.engine.margin
+        self._typed, self._text, self._tokens = typed, text, LONGER * config.max_tokens
+        self.identity = identity_of(digest_of_folder(folder), _base(folder), self.model.name, typed, text, self._tokens)
+        self._last: tuple[FaceClip, Seen] | None = None
+
+    def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
+        """See ``Respondent``. A face that the program would not judge is abstained from."""
+        assert clip is not None
+        if (reason := reason_to_abstain(clip)) is not None:
+            return Reply(text="" if self._text else None, prediction=Prediction(None, abstained=reason))
+        engine, seen = self.model.engine, self._look(clip)
+        prediction = text = None
+        if self._typed:
+            prediction = _prediction(answer_task(engine, seen, ask.task, ask.media, explain=False))
+        if self._text:
+            question = fill_media(ask.task.questions[0], ask.media)
+            text = "".join(engine.ask(seen, question, max_new_tokens=self._tokens)).strip()
+        return Reply(text, prediction)
+
+    def _look(self, clip: FaceClip) -> Seen:
+        """The face, read once for questions that follow each other."""
+        if self._last is None or self._last[0] is not clip:
+            self._last = clip, self.model.engine.look(clip)
+        return self._last[1]
+
+
+def _prediction(result: TaskResult) -> Prediction:
+    if isinstance(result, AgeResult):
+        low_high = None if result.range is None else (float(result.range[0]), float(result.range[1]))
+        return Prediction(result.years, {}, low_high)
+    values = result.to_dict()
+    label = values["label"] if "label" in values else tuple(values.get("active", values.get("present", ())))
+    return Prediction(label, dict(getattr(result, "probabilities", {})))
+
+
+def _base(folder: Path) -> str:
+    """Hash of the language model that the small default's difference is added to."""
+    if not (folder / "model.json").is_file():
+        return ""
+    wanted = ModelCard.read(folder).base
+    return next(item.sha256 for item in weights.default_register() if item.name == wanted)
