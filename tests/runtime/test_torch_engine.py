@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import default_model
 import tiny
+
+import default_model
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

@@ -36,6 +36,10 @@ def eval_(
     ] = "both",
     reasoning: Annotated[bool, typer.Option("--reasoning", help="Also ask for explanations, for judges.")] = False,
     by: Annotated[list[str] | None, typer.Option(help="Errors by group: gender, age_group, ...; repeatable.")] = None,
+    setting: Annotated[
+        Literal["zero-shot", "fine-tuned"],
+        typer.Option(help="How the model was trained, for the tables (section 5.1)."),
+    ] = "zero-shot",
     send_media_to: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Agree that faces are sent to this service; repeatable.")
     ] = None,
@@ -67,7 +71,7 @@ def eval_(
         threads=threads,
     )
     who = {number: connect_respondent(config, chosen, access) for number, config in configs.items()}
-    options = Options(tuple(fold or ()), limit, reasoning, workers)
+    options = Options(tuple(fold or ()), limit, reasoning, workers, setting=setting)
     heading = next(iter(configs.values())).heading
     with Bar() as bar:
         scores = evaluate(chosen, who, out, options, bar, heading)

@@ -39,8 +39,8 @@ class Answers(Protocol):
 class SingleAnswers:
     """One label of ``names`` each: truth int (n,), guess int (n,), -1 for an answer without a label.
 
-    Metrics: ``accuracy``, ``war`` (equal to it: recalls weighted by class size), ``uar``, ``recall.<name>``, and with two
-    labels ``f1.<name>``. UAR is over the classes that occur.
+    Metrics: ``accuracy``, ``war`` (equal to it: recalls weighted by class size), ``uar``, ``recall.<name>``, and with
+    two labels ``f1.<name>``. UAR is over the classes that occur.
     """
 
     names: tuple[str, ...]
@@ -82,8 +82,8 @@ class MultiAnswers:
     """Several labels each: truth, known and guess bool (n, l). What is not known counts for nothing.
 
     Metrics, each also as its mean over the labels: ``f1.<name>`` / ``mean_f1`` (of the active class),
-    ``accuracy.<name>`` / ``mean_accuracy``, ``balanced.<name>`` / ``mean_balanced`` (mean of both recalls). A label that
-    has no active example has no F1 and, as one with no inactive example, no balanced accuracy.
+    ``accuracy.<name>`` / ``mean_accuracy``, ``balanced.<name>`` / ``mean_balanced`` (mean of both recalls). A label
+    that has no active example has no F1 and, as one with no inactive example, no balanced accuracy.
     """
 
     names: tuple[str, ...]

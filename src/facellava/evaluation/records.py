@@ -1,4 +1,4 @@
-"""What a run leaves for each sample: the truth, the answer, and what was read out of it. Plain data with a JSON form."""
+"""What a run leaves for each sample: the truth, the answer, and what was read out of it. Plain data, JSON lines."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class Record:
         groups: name -> group that the face belongs to by the dataset's annotation.
         vote: samples with the same one are of one video; "" where every sample counts.
         status: see ``Status``; code and message say why where it is not ``answered``.
-        clip: key in the clip store, "" without one. clips: folder of the store relative to the run.
-        text: the answer in words. parsed: what was read out of it. outcome: ``found``, ``none``, ``tie``; "" without text.
+        clip: key in the clip store, "" without one.
+        text: the answer in words. parsed: what was read out of it.
+        outcome: of parsing: ``found``, ``none``, ``tie``; "" without text.
         reasoning: the explanation, where it was asked for separately.
         typed: the typed prediction. probabilities, range, abstained: as in ``Prediction``.
     """

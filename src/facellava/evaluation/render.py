@@ -107,13 +107,18 @@ def grid(table: Table, ours: Sequence[OurRow] = ()) -> Grid:
     shared = [(_line(group), len(list(columns))) for group, columns in groupby(table.columns, lambda c: c.group)]
     return Grid(
         number=table.number,
-        caption=_line(f"Table {table.number} of the paper: {table.title}. {table.caption}"),
+        caption=_line(f"{of_paper(table)}{table.title}. {table.caption}"),
         spans=tuple(shared) if any(group for group, _ in shared) else (),
         headings=tuple(_line(column.heading + _arrow(column)) for column in table.columns),
         titles=tuple(_line(column.title + _arrow(column)) for column in table.columns),
         sections=tuple(sections),
         footnotes=tuple(map(_line, _footnotes(table, ours, signs))),
     )
+
+
+def of_paper(table: Table) -> str:
+    """How a caption begins; tables of our own have the number 0."""
+    return f"Table {table.number} of the paper: " if table.number else ""
 
 
 def _section(

@@ -50,6 +50,7 @@ class Options:
         reasoning: also ask for explanations, where the answer for metrics does not hold one.
         workers: processes that make clips, 0 for one a core.
         draws, seed: of the bootstrap.
+        setting: ``zero-shot`` or ``fine-tuned`` (section 5.1), for the tables.
     """
 
     folds: tuple[int, ...] = ()
@@ -58,6 +59,7 @@ class Options:
     workers: int = 0
     draws: int = 1000
     seed: int = 0
+    setting: str = "zero-shot"
 
 
 def evaluate(
@@ -115,6 +117,7 @@ def _describe(
             "preprocess": preprocess.fingerprint(_config(benchmark, first)),
         },
         "title": title,
+        "setting": options.setting,
         "samples": len(items),
         "folds": list(options.folds),
         "limit": options.limit,
@@ -153,7 +156,7 @@ def _make_clips(
     options: Options,
     progress: Progress,
 ) -> dict[str, Mapping[str, Any]]:
-    """Sample id -> journal row with ``clip``, or ``code`` and ``message``; nothing for somebody who looks at no face."""
+    """Sample id -> journal row with ``clip``, or ``code`` and ``message``; nothing for who looks at no face."""
     if not respondent.needs_media:
         return {}
     config, folder = _config(benchmark, respondent), out / CLIPS

@@ -90,10 +90,10 @@ def score(benchmark: Benchmark, records: Sequence[Record], *, draws: int = 1000,
         reasons = Counter(record.message for record in records)
         why = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
         raise UsageError(f"{benchmark.name}: none of {len(records)} samples was answered{why}")
-    views = [view for view in VIEWS if any(_has(record, view) for record in counted)]
-    found = {view: arrays(benchmark, counted, view) for view in views}
+    views: list[View] = [view for view in VIEWS if any(_has(record, view) for record in counted)]
+    found: dict[View, Arrays] = {view: arrays(benchmark, counted, view) for view in views}
     intervals = {view: _intervals(answers, draws, seed) for view, answers in found.items()}
-    strict = {view: _metrics(arrays(benchmark, records, view)) for view in views}
+    strict = {view: arrays(benchmark, records, view).metrics() for view in views}
     return Scores(
         benchmark=benchmark.name,
         samples=len(records),
@@ -129,10 +129,6 @@ class Arrays:
             index = np.flatnonzero(self.folds == fold)
             parts.append(self.answers.take(index).metrics(None if weights is None else weights[index]))
         return over_folds(parts)
-
-
-def _metrics(found: Arrays) -> Values:
-    return found.metrics()
 
 
 def _intervals(found: Arrays, draws: int, seed: int) -> dict[str, Interval]:

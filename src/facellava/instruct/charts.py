@@ -26,7 +26,6 @@ _STYLE: Any = {
 def _need() -> None:
     try:
         import matplotlib  # noqa: F401
-        import wordcloud  # noqa: F401
     except ImportError as error:
         raise MissingExtra("data", "the charts of a report") from error
 
@@ -59,6 +58,43 @@ def bars(names: Sequence[str], series: Mapping[str, Sequence[float]], *, axis: s
         return _svg(figure)
 
 
+def heatmap(rows: Sequence[str], columns: Sequence[str], counts: NDArray[np.int_], *, axis: str, title: str) -> str:
+    """Counts (r, c) coloured by their share of a row and written into the cells; an SVG as a data address."""
+    _need()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(2.2 + 0.62 * len(columns), 1.5 + 0.42 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(np.arange(len(columns)), _plain(columns), rotation=45, ha="right")
+        axes.set_yticks(np.arange(len(rows)), _plain(rows))
+        axes.set_xlabel(axis)
+        axes.set_title(title, loc="left", fontsize=10)
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+        return _svg(figure)
+
+
+def curve(x: Sequence[float], y: Sequence[float], *, x_axis: str, y_axis: str, title: str) -> str:
+    """Points joined by a line in the unit square, with the diagonal; an SVG as a data address."""
+    _need()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(3.4, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=COLOURS[2], linewidth=1, linestyle="--")
+        axes.plot(list(x), list(y), color=COLOURS[0], marker="o", markersize=4)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=x_axis, ylabel=y_axis)
+        axes.set_title(title, loc="left", fontsize=10)
+        return _svg(figure)
+
+
 def histogram(edges: Sequence[str], counts: Sequence[int], *, axis: str, title: str) -> str:
     """Upright bars over bins; an SVG as a data address."""
     _need()
@@ -88,8 +124,10 @@ def _svg(figure: Any) -> str:
 
 def word_cloud(counts: Mapping[str, int]) -> str:
     """Words sized by their counts (Fig. 10); a PNG as a data address."""
-    _need()
-    from wordcloud import WordCloud
+    try:
+        from wordcloud import WordCloud
+    except ImportError as error:
+        raise MissingExtra("data", "the word clouds of a report") from error
 
     cloud = WordCloud(width=640, height=300, background_color="white", random_state=0, max_words=80, colormap="viridis")
     return png(cloud.generate_from_frequencies(dict(counts)).to_array())

@@ -1,8 +1,8 @@
 """Writes the pictures of the open benchmark of manipulated portraits: ``python -m facellava.instruct.make_fakes``.
 
-Of every portrait one genuine copy and one copy of each kind of manipulation (``fakes.KINDS``), cropped by the front end
-and recompressed alike, with a ``labels.jsonl`` that the reader ``folder`` reads. A swap takes the face of another person
-of the same split. Everything depends on the portraits' ids only, so that anyone makes the same pictures.
+Of every portrait one genuine copy and one copy of each kind of manipulation (``fakes.KINDS``), cropped by the front
+end and recompressed alike, with a ``labels.jsonl`` that the reader ``folder`` reads. A swap takes the face of another
+person of the same split. Everything depends on the portraits' ids only, so that anyone makes the same pictures.
 """
 
 from __future__ import annotations

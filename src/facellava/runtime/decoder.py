@@ -1,6 +1,7 @@
 """Reads, continues, generates and scores with a language model whose keys and values are kept outside of it.
 
-``Decoder`` is what every runtime shares; ``OnnxDecoder`` runs it in onnxruntime, ``torch_engine.TorchDecoder`` in torch.
+``Decoder`` is what every runtime shares; ``OnnxDecoder`` runs it in onnxruntime, ``torch_engine.TorchDecoder`` in
+torch.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ class TorchDecoder(Decoder):
             **{self._cache_name: cache},
         ).last_hidden_state
         logits = self._model.get_output_embeddings()(hidden[0, torch.from_numpy(wanted).to(device)])
-        past = tuple((layer.keys, layer.values) for layer in cache.layers)
+        layers: list[Any] = cache.layers
+        past = tuple((layer.keys, layer.values) for layer in layers)
         return logits.float().cpu().numpy(), past
 
 

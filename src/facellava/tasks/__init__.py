@@ -3,7 +3,7 @@
 One folder per task (``task.toml``, ``questions.txt``); adding a folder adds a task.
 """
 
-from .parse import Parsed, parse_lines, split_sentences, strip_negations
+from .parse import Outcome, Parsed, count_outcomes, parse_lines, split_sentences, strip_negations
 from .task import REGIONS, Answer, Closed, Label, Number, Task, all_tasks, get
 
 __all__ = [
@@ -12,9 +12,11 @@ __all__ = [
     "Closed",
     "Label",
     "Number",
+    "Outcome",
     "Parsed",
     "Task",
     "all_tasks",
+    "count_outcomes",
     "get",
     "parse_lines",
     "split_sentences",

@@ -2,11 +2,12 @@
 
 Rules, in order:
 
-* denied statements are removed first (``negation.py``);
+* marks of emphasis (``**``, backticks, ``_word_``) are dropped, then denied statements (``negation.py``);
 * **single** (expression, deepfake): the very first word when it is a label; else the labels' names and
-  synonyms in the first sentence that affirms anything; else, when that sentence has none or is tied, the
-  majority over the whole text. A tie that remains gives None. With exactly two labels a denied one counts
-  for the other when nothing is affirmed.
+  synonyms in the first sentence that affirms anything (a heading or "Sure!" is no such sentence); else, when
+  that sentence has none or is tied, a line that names the answer ("Answer: fake", and "In conclusion, ..." with
+  two labels); else the majority over the whole text. A tie that remains gives None and the outcome "tie".
+  With exactly two labels a denied one counts for the other when nothing is affirmed.
 * **multi with codes** (action units): codes such as ``AU12`` or ``AUs 1+2``; the units' names only when the
   text has no code at all. **multi** (attributes): names and synonyms anywhere.
   An empty tuple means that the text says "none"; None means that it says nothing about the task.
@@ -20,7 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import UsageError
 from .negation import Stripped, split_sentences, strip_negations
@@ -29,7 +30,11 @@ from .years import read_years
 if TYPE_CHECKING:
     from .task import Task
 
-__all__ = ["Parsed", "Reader", "parse_lines", "split_sentences", "strip_negations"]
+__all__ = ["Outcome", "Parsed", "Reader", "count_outcomes", "parse_lines", "split_sentences", "strip_negations"]
+
+
+Outcome = Literal["found", "none", "tie"]
+"""Whether an answer could be read: a value was found, nothing matched, or labels were tied."""
 
 
 class Parsed(NamedTuple):
@@ -41,6 +46,7 @@ class Parsed(NamedTuple):
         present: present attributes in canonical order, () for "none".
         years: age in years (a range gives its midpoint).
         evidence: the words that decided, empty when nothing was found.
+        outcome: "found"; else why there is no value: "none" (no match) or "tie" (single tasks).
     """
 
     label: str | None = None
@@ -48,6 +54,7 @@ class Parsed(NamedTuple):
     present: tuple[str, ...] | None = None
     years: float | None = None
     evidence: str = ""
+    outcome: Outcome = "none"
 
 
 def _spelling(words: str) -> str:
@@ -92,10 +99,11 @@ class Reader:
             return self._number(text)
         if self.task.kind == "single":
             return self._single(text)
+        text = _plain(text)
         found, evidence = self._codes(text) if self.task.code else self._present(text)
         if found is None:
             return Parsed()
-        return Parsed(evidence=evidence)._replace(**{self.task.field: found})
+        return Parsed(evidence=evidence, outcome="found")._replace(**{self.task.field: found})
 
     # --- single ---
 
@@ -104,20 +112,38 @@ class Reader:
         return Counter(self.owner[hit] for hit in hits)
 
     def _single(self, text: str) -> Parsed:
-        sentences = strip_negations(text)
+        sentences = strip_negations(self._protected(_plain(text)))
         # A question affirms nothing ("Real? No, this is fake."), unless there is nothing else.
         sentences = [s for s in sentences if not s.original.endswith("?")] or sentences
-        affirmed = [s for s in sentences if re.search(r"\w", s.affirmed)]
-        if affirmed:
-            opening = re.match(r"[\W_]*([a-z]+)", affirmed[0].affirmed)
-            first = opening.group(1) if opening and opening.group(1) in self.task.names else None
-            if winner := first or _majority(self._votes(affirmed[0].affirmed)):
-                return Parsed(label=winner, evidence=affirmed[0].original)
+        opening = next((s for s in sentences if self._says_something(s)), None)
+        if opening and (winner := self._first_word(opening.affirmed) or _majority(self._votes(opening.affirmed))):
+            return Parsed(label=winner, evidence=opening.original, outcome="found")
+        for sentence in reversed(sentences):
+            if self._concludes(sentence.affirmed) and (winner := _majority(self._votes(sentence.affirmed))):
+                return Parsed(label=winner, evidence=sentence.original, outcome="found")
         total = sum((self._votes(s.affirmed) for s in sentences), Counter())
         winner = _majority(total) or (None if total else self._opposite(sentences))
         if winner is None:
-            return Parsed()
-        return Parsed(label=winner, evidence=self._first_with(sentences, winner))
+            return Parsed(outcome="tie" if total else "none")
+        return Parsed(label=winner, evidence=self._first_with(sentences, winner), outcome="found")
+
+    def _says_something(self, sentence: Stripped) -> bool:
+        """Whether anything is affirmed; polite openings, headings and "Let us see:" without a label are not."""
+        if not re.search(r"\w", sentence.affirmed):
+            return False
+        empty = sentence.original.startswith("#") or _OPENER.match(sentence.affirmed)
+        return bool(self._votes(sentence.affirmed)) or not (empty or sentence.original.endswith(":"))
+
+    def _first_word(self, affirmed: str) -> str | None:
+        """The label that the sentence opens with, unless it is one of several on offer ("real or fake")."""
+        opening = re.match(r"[\W_]*([a-z]+)(?:\s*(?:\bor\b|\band\b|/|\bvs\b\.?|\bversus\b)\s*([a-z]+))?", affirmed)
+        if not opening or opening[1] not in self.task.names or opening[2] in self.owner:
+            return None
+        return opening[1]
+
+    def _concludes(self, affirmed: str) -> bool:
+        pattern = _ANSWER_LINE if len(self.task.names) > 2 else _CONCLUSION
+        return bool(pattern.match(affirmed))
 
     def _opposite(self, sentences: list[Stripped]) -> str | None:
         names = self.task.names
@@ -170,7 +196,37 @@ class Reader:
         found = read_years(text, number.minimum, number.maximum)
         if found is None:
             return Parsed()
-        return Parsed(years=found.value, evidence=found.evidence)
+        return Parsed(years=found.value, evidence=found.evidence, outcome="found")
+
+
+_OPENER = re.compile(
+    r"\W*(?:sure|certainly|of course|great|good|happy to|glad to|absolutely|okay|ok|yes|well|thanks?|hello|hi|let me"
+    r"|let us|let's|based on|looking at|here is|here's|i'd be|i would be)\b"
+)
+_ANSWER = (
+    r"(?:(?:the )?(?:final |correct |predicted |best )?"
+    r"(?:answer|verdict|label|prediction|classification|class|conclusion|emotion|expression)\s*(?:is\b|[:=]))"
+)
+_ANSWER_LINE = re.compile(rf"\W*{_ANSWER}")
+_CONCLUSION = re.compile(
+    rf"\W*(?:{_ANSWER}|(?:in conclusion|in summary|overall|to conclude|therefore|thus|hence|altogether"
+    r"|so,|in short|taken together|all in all)\b|(?:i|we) (?:conclude|believe|think)\b)"
+)
+
+
+def _plain(text: str) -> str:
+    """`text` without marks of emphasis; "is_real" and "isFake" (keys of JSON) read "is real", "is Fake"."""
+    text = re.sub(r"\*\*|(?<=\w)\*|\*(?=\w)|`+", "", text)
+    text = re.sub(r"(?<!\w)_+(?=\w)|(?<=[^\W_])_+(?!\w)", "", text)
+    return re.sub(r"\bis(?:_(?=[a-zA-Z])|(?=[A-Z]))", "is ", text)
+
+
+def count_outcomes(parsed: Iterable[Parsed]) -> dict[Outcome, int]:
+    """How many answers were read ("found"), matched nothing ("none") or were tied ("tie")."""
+    counts: dict[Outcome, int] = {"found": 0, "none": 0, "tie": 0}
+    for item in parsed:
+        counts[item.outcome] += 1
+    return counts
 
 
 def _rest_of_denial(match: re.Match[str]) -> str:
@@ -187,12 +243,13 @@ def _majority(votes: Counter[str]) -> str | None:
     return top[0][0]
 
 
-_CODE_LIST = r"s?[\s_-]*#?\s*(\d{1,2}(?!\d)(?:[a-e]\b|[lr]\b)?(?:\s*(?:,|\+|&|/|and|,\s*and)\s*\d{1,2}\b)*)"
+_MORE = r"(?:\s*(?:,\s*and|,|\+|&|/|and)\s*\d{1,2}(?:[a-e]\b|\b)(?!\s*%|\.\d))*"
+_CODE_LIST = rf"s?(?:[\s_-]*#?|[\"']?\s*(?:are|is|[:=])\s*\[?)\s*(\d{{1,2}}(?!\d)(?:[a-e]\b|[lr]\b)?{_MORE})"
 
 
 def _code_numbers(text: str, code: str) -> list[int]:
     """Numbers of all codes in lower-case `text`: "au12", "aus 1, 2 and 4", "au1+2", "action unit 6"."""
-    pattern = re.compile(rf"(?<![a-z])(?:{code.lower()}|action unit){_CODE_LIST}")
+    pattern = re.compile(rf"(?<![a-z])(?:{code.lower()}|action[ _]unit){_CODE_LIST}")
     return [int(n) for m in pattern.finditer(text) for n in re.findall(r"\d+", m.group(1))]
 
 

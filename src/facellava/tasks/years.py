@@ -2,8 +2,9 @@
 
 A text that begins with a number means that number (appendix F.2: answers start with the age). Otherwise the
 first expression that is marked as an age wins ("45-year-old", "aged 45", "in their forties", "between 40 and
-45"), then the first other number that is not a tolerance, a percentage, a comparison or a code. A range
-gives its midpoint.
+45"), then the first other number that is not a tolerance, a percentage, a comparison, a code, a count of things
+("2 people"), a length of time ("10 years ago"), a score, or a denied age ("not 50 but 45"). A range gives its
+midpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _DECADES = {
     "seventies": 70,
     "eighties": 80,
     "nineties": 90,
-}
+} | {f"{tens}-something": 20 + 10 * i for i, tens in enumerate(_TENS)}
 _PART = {"early": 2.0, "mid": 5.0, "middle": 5.0, "late": 8.0, "": 5.0}
 
 _WORD = (
@@ -53,6 +54,24 @@ _TOLERANCE = re.compile(
     rf"(?:about |around |roughly |some )?{_N}\b(?:\s*years?)?"
     r"|\b(?:au|fig\.?|figure|frame|no\.|number)\s*\d+|\b\d+(?:\.\d+)?\s*%|\b\d+(?:\.\d+)?\s*percent"
 )
+# Numbers that are no age: counts of things, lengths of time, scores, sizes, and ages that are denied.
+_THINGS = (
+    r"(?:people|persons?|individuals|subjects|men|women|faces?|child(?:ren)?|kids|boys|girls|adults|friends|lines?"
+    r"|wrinkles?|creases|folds|spots?|teeth|tooth|moles?|images?|photos?|pictures?|frames?"
+    r"|seconds?|minutes?|hours?|days?"
+    r"|weeks?|times|features?|reasons?|clues?|cues?|points?|pixels?|px|fps|cm|kg|things?|parts?|eyes?|signs?)"
+)
+_NO_AGE = re.compile(
+    rf"\b{_N}\s+(?:(?!year|yr|month|old)[a-z][\w-]*\s+)?{_THINGS}\b"
+    rf"|\b{_N}\s*years?\s+(?:ago|older|younger|later|earlier|apart)\b"
+    rf"|\b(?:for|past|last|next)\s+(?:about |over |some )?{_N}\s+years?\b(?!\s*old)"
+    rf"|\b(?:confidence|probability|certainty|score)\b\W+(?:(?:is|of|level|score)\W+){{0,2}}{_N}\b"
+    rf"|\bscale\s+(?:of|from)\s+{_N}\s*(?:to|-|–)\s*{_N}\b"
+    rf"|\b{_N}\s*(?:/|out of)\s*(?:5|10|100)\b|\b\d+\s*[x×]\s*\d+\b"
+    r"|\b(?:(?:not|\w+n't)(?: (?:be|look|seem|appear))?(?: to be)?|rather than|instead of|as opposed to|unlike)\s+"
+    r"(?:(?:yet|quite|exactly|really|about|around|a|an|in|his|her|their|the|being|be|of)\s+){0,3}"
+    rf"(?:(?:early|mid|late)[- ])?(?:{'|'.join(_DECADES)}|[1-9]0'?s|{_N})\b(?:[- ]*years?[- ]old)?"
+)
 _RANGE = re.compile(
     rf"\b(?:between\s+)?(?:the ages? of\s+)?(?P<a>{_N})\s*(?:years?(?: old)?)?"
     rf"\s*(?:to|and|-|–|—|or)\s*(?P<b>{_N})\b"
@@ -60,7 +79,11 @@ _RANGE = re.compile(
 )
 _DECADE = re.compile(
     r"(?P<part>\b(?:early|mid|middle|late))?[- ]*\b"
-    rf"(?:(?P<word>{'|'.join(_DECADES)})|(?P<digits>[1-9]0)'?s)\b"
+    rf"(?:(?P<word>{'|'.join(_DECADES)})|(?P<digits>[1-9]0)(?:'?s|[- ]somethings?))\b"
+)
+_PLAIN_PAIR = re.compile(
+    rf"(?<!early )(?<!mid )(?<!late )(?<!early-)(?<!mid-)(?<!late-)\b(?P<w1>{'|'.join(_DECADES)}|[1-9]0'?s)"
+    rf"(?: to | or |-|–)(?P<w2>{'|'.join(_DECADES)}|[1-9]0'?s)\b"
 )
 _DECADE_PAIR = re.compile(
     rf"\b(?P<p1>early|mid|middle|late)[- ](?:(?P<w1>{'|'.join(_DECADES)}|[1-9]0'?s)[- ])?(?:to|or)[- ]"
@@ -89,8 +112,10 @@ class Years(NamedTuple):
 
 def read_years(text: str, low: float = 0, high: float = 116) -> Years | None:
     """The age that `text` states, within [low, high]; None without one."""
-    lower = re.sub(r"\s+", " ", text.lower().replace("’", "'"))
-    lower = _TOLERANCE.sub(lambda m: " " * len(m.group(0)), lower)
+    lower = re.sub(r"\s*\n\s*", " ; ", text.lower().replace("’", "'").strip())
+    lower = re.sub(r"\s+", " ", lower)
+    for aside in (_TOLERANCE, _NO_AGE):
+        lower = aside.sub(" ; ", lower)
     found = _ranges(lower) + _decades(lower) + _marked(lower) + _bare(lower)
     valid = [(rank, at, Years(value, words)) for rank, at, value, words in found if low <= value <= high]
     if not valid:
@@ -131,6 +156,9 @@ def _decades(text: str) -> _Found:
         second = _decade(match["p2"], match["w2"])
         first = _decade(match["p1"], match["w1"] or match["w2"])
         found.append((0, match.start(), (first + second) / 2, match.group(0)))
+    for match in _PLAIN_PAIR.finditer(text):
+        middle = (_decade(None, match["w1"]) + _decade(None, match["w2"])) / 2
+        found.append((0, match.start(), middle, match.group(0)))
     taken = [(at, at + len(words)) for _, at, _, words in found]
     for match in _DECADE.finditer(text):
         if not any(start <= match.start() < end for start, end in taken):
@@ -152,10 +180,14 @@ def _marked(text: str) -> _Found:
         found.append((0, match.start(), float(int(_number(match["n"]) / 12)), match.group(0)))
     for match in _MARKED.finditer(text):
         words = match["after"] or match["before"]
-        compared = bool(_COMPARED.search(text[: match.start("after")])) if match["after"] else False
-        compared = compared or bool(_COMPARED.search(text[: match.start()]))
+        compared = _compared(text, match.start())
         found.append((8 if compared else 0, match.start(), _number(words), match.group(0)))
     return found
+
+
+def _compared(text: str, at: int) -> bool:
+    """Whether the number at `at` is one of a comparison ("older than 18")."""
+    return bool(_COMPARED.search(text, max(0, at - 60), at))
 
 
 def _bare(text: str) -> _Found:
@@ -165,6 +197,6 @@ def _bare(text: str) -> _Found:
         # "one of the clues", "two lines": small number words count only when nothing else is said.
         if words in _SMALL and len(text.split()) > 3:
             continue
-        compared = bool(_COMPARED.search(text[: match.start()]))
+        compared = _compared(text, match.start())
         found.append((9 if compared else 3, match.start(), _number(words), words))
     return found

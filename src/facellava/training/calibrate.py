@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellava import analyzer, tasks
-from facellava.runtime.engine import Engine
+from facellava.runtime.engine import OnnxEngine
 from facellava.training.samples import Samples, load_samples
 
 GRID = np.arange(0.05, 0.96, 0.025)
@@ -43,7 +43,7 @@ def best_threshold(scores: Scores, *, f1: bool = False, grid: NDArray[np.float64
     return float(grid[np.mean(curves, 0).argmax()])
 
 
-def score_sample(engine: Engine, samples: Samples, rows: list[int]) -> dict[str, Scores]:
+def score_sample(engine: OnnxEngine, samples: Samples, rows: list[int]) -> dict[str, Scores]:
     """Task -> scores of the given rows, from their stored features."""
     result: dict[str, Scores] = {}
     for i in rows:
@@ -74,6 +74,7 @@ def main() -> None:
         [i for i in samples.indices("train") if "-" not in samples.rows[i]["id"]]
     )
     engine = analyzer.load(str(args.model), threads=args.threads).engine
+    assert isinstance(engine, OnnxEngine), "what ships is calibrated in its own runtime"
     scores = score_sample(engine, samples, [int(i) for i in rows[: args.rows]])
     path = args.model / "model.json"
     card = json.loads(path.read_text(encoding="utf-8"))

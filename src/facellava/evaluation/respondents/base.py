@@ -27,7 +27,8 @@ class Ask:
 
     Attributes:
         id: of the sample. task: what is asked. names: labels to choose from, empty for a number.
-        media: what the face is shown in. purpose: ``metric`` wants words that can be counted, ``reasoning`` explanations.
+        media: what the face is shown in.
+        purpose: ``metric`` wants words that can be counted, ``reasoning`` explanations.
         fold: of the benchmark, 0 without folds.
     """
 
@@ -162,7 +163,8 @@ def read_config(text: str) -> RespondentConfig:
         raw, _ = settings.read_recipe(text, PACKAGE, "baselines")
     except FileMissing as error:
         raise FileMissing(
-            f"{error}. A model can also be 'default', a folder, or KIND:MODEL with transformers, answers, expert or trivial"
+            f"{error}. A model can also be 'default', a folder, or KIND:MODEL with "
+            "transformers, answers, expert or trivial"
         ) from error
     return settings.build(RespondentConfig, raw, text)
 

@@ -37,7 +37,7 @@ class HubRespondent:
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         try:
             self._processor: Any = AutoProcessor.from_pretrained(config.model)
-            model = AutoModelForImageTextToText.from_pretrained(config.model, dtype=dtype)
+            model: Any = AutoModelForImageTextToText.from_pretrained(config.model, dtype=dtype)
         except (OSError, ValueError) as error:  # what transformers raises for a missing or an unknown model
             reason = str(error).strip().splitlines()[0]
             raise FileMissing(f"{config.model} cannot be loaded by transformers: {reason}") from error

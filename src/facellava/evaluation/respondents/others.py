@@ -23,7 +23,7 @@ from facellava.types import FaceClip, LabelValue
 
 
 class RecordedRespondent:
-    """Answers that somebody gave elsewhere: JSON lines with ``id`` and ``text``, and ``purpose`` where both were asked."""
+    """Answers given elsewhere: JSON lines with ``id`` and ``text``, and ``purpose`` where both were asked."""
 
     needs_media, combined, concurrency, margin = False, False, 1, 0.0
 
@@ -98,7 +98,7 @@ def _split(values: np.ndarray) -> dict[str, np.ndarray]:
 def _expression(log_odds: np.ndarray) -> Prediction:
     p = np.exp(4.0 * log_odds.astype(float))  # the encoder divides centred logarithms by four
     p = (p / p.sum(1, keepdims=True)).mean(0)
-    probabilities = dict(zip(FACEX_LABELS, map(float, p), strict=True))
+    probabilities: dict[str, float] = dict(zip(FACEX_LABELS, map(float, p), strict=True))
     return Prediction(FACEX_LABELS[int(p.argmax())], probabilities)
 
 

@@ -28,7 +28,7 @@ JPEG_QUALITY = 95
 
 
 def shown_frames(clip: FaceClip) -> list[int]:
-    """Which frames a baseline is shown: eight, or one a second where that is more (appendix G.2); fewer if fewer are."""
+    """Which frames a baseline is shown: eight, or one a second where that is more (appendix G.2); all of a few."""
     count = len(clip.frames)
     seconds = float(clip.times[-1] - clip.times[0]) if count > 1 else 0.0
     wanted = min(count, max(FRAMES, round(seconds)))
