@@ -46,7 +46,8 @@ class Scores:
         views: ``text`` / ``typed`` -> metric -> value with its 95 % interval; folds averaged where there are folds.
         pooled: the same metrics over all folds together; strict: with excluded and failed samples counted as wrong.
         outcomes: of parsing: found, none, tie. abstained: faces that the respondent would not judge.
-        agreement: share of samples whose parsed text and typed label are the same, nan without both.
+        agreement: share of samples whose parsed text and typed label are the same (a number: inside the stated range),
+            nan without both.
         probabilities: AUC, calibration error, Brier score of the typed probabilities.
     """
 
@@ -220,7 +221,14 @@ def _agreement(records: Sequence[Record]) -> float:
     both = [r for r in records if r.text is not None and r.typed is not None]
     if not both:
         return math.nan
-    return sum(r.parsed == r.typed for r in both) / len(both)
+    return sum(map(_agrees, both)) / len(both)
+
+
+def _agrees(record: Record) -> bool:
+    """The same label, or a number inside the range that was stated with the typed one."""
+    if record.range is not None and isinstance(record.parsed, (int, float)):
+        return record.range[0] <= record.parsed <= record.range[1]
+    return record.parsed == record.typed
 
 
 def label_truth(benchmark: Benchmark, record: Record) -> dict[str, bool]:

@@ -19,6 +19,13 @@ PACKAGE = "facellava.evaluation"
 Purpose = Literal["metric", "reasoning"]
 Kind = Literal["own", "openai", "gemini", "facellava", "transformers", "answers", "expert", "trivial"]
 DEFAULT = "default"
+TITLES = {
+    "transformers": "{}",
+    "answers": "{}",
+    "expert": "{} (a package's network alone)",
+    "trivial": "majority class, mean age (does not look)",
+}
+"""Kinds that need no more than a model's name, and how they stand in tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +164,9 @@ def read_config(text: str) -> RespondentConfig:
     if Path(text).is_dir():
         return RespondentConfig(_folder_name(Path(text)), "own", model=text)
     kind, colon, rest = text.partition(":")
-    if colon and kind in ("transformers", "answers", "expert", "trivial", "own"):
-        return RespondentConfig(_short(f"{kind}-{Path(rest).stem}" if rest else kind), kind, model=rest)
+    if colon and kind in TITLES:
+        name = _short(f"{kind}-{Path(rest).stem}" if rest else kind)
+        return RespondentConfig(name, kind, TITLES[kind].format(Path(rest).stem), rest)
     try:
         raw, _ = settings.read_recipe(text, PACKAGE, "baselines")
     except FileMissing as error:
