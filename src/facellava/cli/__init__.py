@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from facellava.cli._common import report
+from facellava.cli._common import report as report_error  # a verb is called report, too
 from facellava.errors import FacellavaError, UsageError
 
 __all__ = ["app", "main"]
@@ -78,10 +78,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except FacellavaError as error:
-        report(error)
+        report_error(error)
         return error.exit_code
     except _CommandLineError as error:
-        report(UsageError(getattr(error, "format_message", error.__str__)()))
+        report_error(UsageError(getattr(error, "format_message", error.__str__)()))
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("facellava: interrupted", file=sys.stderr)

@@ -49,7 +49,7 @@ def eval_(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> int:
     """Answer every sample of a benchmark, count what the answers say, and keep all of it."""
-    from facellava.evaluation.benchmark import load_benchmark
+    from facellava.evaluation.benchmark import load_benchmark, read_items
     from facellava.evaluation.respondents.make import Access, connect_respondent
     from facellava.evaluation.run import Options, evaluate
     from facellava.llm import Budget
@@ -70,11 +70,14 @@ def eval_(
         text=answers != "typed",
         threads=threads,
     )
-    who = {number: connect_respondent(config, chosen, access) for number, config in configs.items()}
     options = Options(tuple(fold or ()), limit, reasoning, workers, setting=setting)
+    items = read_items(
+        chosen, folds=options.folds, limit=limit
+    )  # what is wrong with the data is told before models load
+    who = {number: connect_respondent(config, chosen, access) for number, config in configs.items()}
     heading = next(iter(configs.values())).heading
     with Bar() as bar:
-        scores = evaluate(chosen, who, out, options, bar, heading)
+        scores = evaluate(chosen, who, out, options, bar, heading, items)
     folder = out / chosen.name / next(iter(who.values())).name
     groups = None
     if by:

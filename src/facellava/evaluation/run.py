@@ -69,6 +69,7 @@ def evaluate(
     options: Options | None = None,
     progress: Progress = no_progress,
     title: str = "",
+    items: Sequence[Item] | None = None,
 ) -> Scores:
     """Test somebody; everything is written to ``out/BENCHMARK/NAME``.
 
@@ -76,6 +77,7 @@ def evaluate(
         respondent: one for all folds, or one for each fold (trained on the other folds), all of one name.
         out: folder of runs; clips are shared by the runs in it.
         title: the respondent's name in tables.
+        items: the benchmark's samples, where they were read before.
 
     Raises:
         RunMismatch: the folder holds a run of another model or with other settings. UsageError, SourceLayout, ...
@@ -83,7 +85,8 @@ def evaluate(
     options = options or Options()
     by_fold = respondent if isinstance(respondent, Mapping) else {0: respondent}
     first = next(iter(by_fold.values()))
-    items = read_items(benchmark, folds=options.folds, limit=options.limit)
+    if items is None:
+        items = read_items(benchmark, folds=options.folds, limit=options.limit)
     folder = out / benchmark.name / first.name
     with locked(folder):
         about = _describe(benchmark, by_fold, items, options, title or first.name)

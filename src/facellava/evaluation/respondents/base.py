@@ -110,8 +110,8 @@ class RespondentConfig:
             ``facellava`` (our own server), ``transformers`` (an image-text-to-text model), ``answers`` (a file of
             answers given elsewhere), ``expert`` (a network of a package alone), ``trivial`` (majority class, mean age).
         model: folder, pinned model id, file, or the expert's name.
-        base_url, key_env, requests_per_minute, tokens_per_minute, timeout_s, max_retries, price_input, price_output: of
-            a service, as for annotators.
+        base_url, key_env, requests_per_minute, tokens_per_minute, timeout_s, max_retries, first_wait, price_input,
+            price_output: of a service, as for annotators.
         concurrency: calls under way at once, of services.
         max_tokens: of an answer for metrics; twice as many for reasoning and four times for models that always explain.
         margin: how much wider than the detector's box the crop is that it sees; 0 as in the paper. Models of ours use
@@ -130,6 +130,7 @@ class RespondentConfig:
     tokens_per_minute: float = 0.0
     timeout_s: float = 120.0
     max_retries: int = 6
+    first_wait: float = 1.0
     price_input: float = 0.0
     price_output: float = 0.0
     concurrency: int = 8

@@ -59,6 +59,7 @@ class ServiceRespondent:
             tokens_per_minute=config.tokens_per_minute,
             timeout_s=config.timeout_s,
             max_retries=config.max_retries,
+            first_wait=config.first_wait,
             prices=Prices(config.price_input, config.price_output),
             jobs=calls / "jobs.json",
         )
