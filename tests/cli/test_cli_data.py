@@ -209,7 +209,7 @@ BROKEN = {
     'name = "x"\nsources = [{ name = "folders", root = "." }]': "folders",
     'name = "x"\nsources = [{ name = "folder", root = "." }]\nannotate = { kind = "magic" }': "kind is 'magic'; known:",
     'name = "x"\nsources = [{ name = "folder", root = "." }]\nannotate = { kind = "rules" }': (
-        "annotate.kind is 'rules'; without a service it can be evidence or recorded"
+        "annotate.kind is 'rules'; without a service it can be evidence, experts or recorded"
     ),
     'name = "x"\nsources = [{ name = "folder", root = "." }]\nrate = { kind = "evidence" }': (
         "rate.kind is 'evidence'; without a service it can be rules"
@@ -241,7 +241,7 @@ def test_build_usage_errors(run: Run, recipe: Callable[..., Path], tmp_path: Pat
         code, line = error(run(*words, *more))
         assert code == UsageError.exit_code and says in line
     code, line = error(run("data", "build", "--recipe", "nope", "--out", tmp_path / "out"))
-    assert code == FileMissing.exit_code and "shipped: faceinstruct-1m" in line
+    assert code == FileMissing.exit_code and "the shipped recipes: faceinstruct-1m" in line
     assert error(run("data", "build", "--out", tmp_path / "out"))[0] == UsageError.exit_code
 
 
@@ -346,3 +346,15 @@ def test_the_program_itself(tmp_path: Path) -> None:
         [*command, "plan", "--build", tmp_path], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (FileMissing.exit_code, "") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("weights")
+def test_a_recipe_is_changed_from_the_command_line(run: Run, recipe: Callable[..., Path], tmp_path: Path) -> None:
+    changes = ("--set", "filter.enabled=false", "--set", "test.per_task=0", "--workers", "1")
+    code, _, errors = run("data", "build", "--recipe", recipe(), "--out", tmp_path / "b", *changes)
+    assert (code, errors) == (0, "")
+    written = json.loads((tmp_path / "b" / "dataset" / "recipe.json").read_text())
+    assert written["filter"]["enabled"] is False
+    words = ("data", "build", "--recipe", recipe(), "--out", tmp_path / "c", "--set", "filter.on=1")
+    code, line = error(run(*words))
+    assert code == UsageError.exit_code and "unknown key 'on'" in line

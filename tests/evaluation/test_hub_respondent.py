@@ -11,8 +11,13 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 from eval_world import benchmark  # noqa: E402
 from model_helpers import byte_tokenizer  # noqa: E402
 from synthetic_clip import make_clip  # noqa: E402
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration  # noqa: E402
-from transformers import LlavaProcessor  # noqa: E402
+from transformers import (  # noqa: E402
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 
 from facellava import tasks  # noqa: E402
 from facellava.errors import FileMissing  # noqa: E402

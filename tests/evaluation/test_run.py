@@ -202,6 +202,23 @@ def test_faces_go_nowhere_without_consent_and_money_has_a_cap(faces: Path, tmp_p
         assert len(server.served) == 8, "what was paid for is not paid again"
 
 
+def test_services_can_be_asked_in_batches(faces: Path, tmp_path: Path) -> None:
+    """As the paper asked closed-source models; what a job leaves out is asked by itself, nothing is paid twice."""
+    failed = {"n": 0}
+
+    def fault(seen: int, body: dict) -> str:
+        failed["n"] += 1
+        return "500" if failed["n"] == 1 else ""  # one request of the first job fails
+
+    with FaultServer(say, fault) as server:
+        small = benchmark(faces)
+        who = connect_respondent(service(server.url, batch=True), small, Access(tmp_path / "calls"))
+        found = evaluate(small, who, tmp_path, OPTIONS)
+        assert (found.failed, found.outcomes) == ({}, {"found": 8})
+        assert len(server.batches) == 1
+        assert len(server.served) == 8
+
+
 def test_a_video_is_shown_as_eight_frames_or_one_a_second() -> None:
     """Appendix G.2: whichever is more."""
     from synthetic_clip import make_clip

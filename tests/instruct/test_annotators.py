@@ -18,7 +18,14 @@ from synthetic_clip import make_clip, make_sample
 from facellava import tasks
 from facellava.errors import BudgetExceeded, FileMissing, SourceLayout
 from facellava.instruct import sources
-from facellava.instruct.annotate import Annotator, EvidenceAnnotator, LlmAnnotator, RecordedAnnotator, says
+from facellava.instruct.annotate import (
+    Annotator,
+    EvidenceAnnotator,
+    ExpertAnnotator,
+    LlmAnnotator,
+    RecordedAnnotator,
+    says,
+)
 from facellava.instruct.leaks import find_disclaimer, find_inner_state, find_leak
 from facellava.instruct.prompts import annotation_prompt
 from facellava.instruct.recipe import load_recipe
@@ -449,3 +456,25 @@ def test_recordings_of_the_open_faces(shared_dir: Path) -> None:
     assert passed.keys() == {"expression", "action_units", "attributes", "age"}
     total = passed.total() + refused.total()
     assert total > 700 and refused.total() < 0.02 * total, refused
+
+
+def test_experts_say_what_they_see_whatever_the_label() -> None:
+    """The annotator of Table 12's rows without labels: the same face, the same words."""
+    from default_model import astronaut, require_weights
+    from facellava import weights
+    from facellava.face import FaceFrontEnd, read_media
+
+    require_weights()
+    (clip,) = FaceFrontEnd(weights.resolve, margin=0.6).clips(read_media(astronaut()))
+    annotator = ExpertAnnotator()
+    told = [
+        annotator.annotate(make_sample("expression", label), clip).description for label in ("happiness", "anger", None)
+    ]
+    assert told[0] == told[1] == told[2]
+    assert tasks.get("expression").parse(told[0]).label == "happiness"
+    aged = annotator.annotate(make_sample("age", 80), clip)
+    years = tasks.get("age").parse(aged.description).years
+    assert years is not None and 20 < years < 60
+    assert aged.annotator == "experts"
+    with pytest.raises(Rejected, match="say nothing about deepfake"):
+        annotator.annotate(make_sample("deepfake", "real"), clip)

@@ -170,3 +170,34 @@ def test_rows_without_a_clip_are_named_after_their_own_bytes(dataset: Path) -> N
     one, two = (dataclasses.replace(talk, place=(talk.place[0], "")) for talk in folder.talks[:2])
     assert folder.address(one) == folder.address(one) != folder.address(two)
     assert len(folder.address(one)) == 64
+
+
+def test_labels_can_be_those_that_the_answers_state(tmp_path: Path) -> None:
+    """Table 12: what was annotated without labels must not be trained with them."""
+    rows = [
+        make_row("a", label="anger", source="mine", description="The displayed expression is fear."),
+        make_row("b", label="anger", source="mine", description="The face looks at the camera."),
+        make_row("c", "action_units", ("AU12",), source="mine", description="AU4 is active."),
+    ]
+    data = write_world(tmp_path, [*rows, *faces(2, subset="test")])
+    found = corpus(data, stated=True)
+    labels = {talk.id: talk.labels for talk in found.talks}
+    assert labels["mine/a"] == {"expression": "fear"}
+    assert "mine/b" not in labels
+    assert labels["mine/c"]["AU4"] is True and labels["mine/c"]["AU12"] is False
+    assert found.left_out == {"answer without a label": 1}
+    assert {talk.id: talk.labels for talk in corpus(data).talks}["mine/a"] == {"expression": "anger"}
+
+
+def test_a_damaged_cache_entry_is_made_again(tmp_path: Path) -> None:
+    import torch
+
+    from facellava.training.features import FeatureCache
+
+    cache = FeatureCache(tmp_path, "tower")
+    cache.put("clip", {"vision_features": torch.ones(1, 2, 3)})
+    path = cache.path("clip")
+    path.write_bytes(path.read_bytes()[:-4])
+    assert cache.get("clip") is None
+    cache.put("clip", {"vision_features": torch.ones(1, 2, 3)})
+    assert cache.get("clip") is not None

@@ -65,6 +65,7 @@ def build(
     root: _Roots = None,
     only: Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="Leave the other sources out.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many samples of each split of a source.")] = 0,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")] = None,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="What runs the work.")] = "local",
     workers: Annotated[int, typer.Option(min=0, help="0: one for each core.")] = 0,
     send_media_to: Annotated[
@@ -82,7 +83,7 @@ def build(
     from facellava.instruct.services import Services
 
     show_notice()
-    chosen = _recipe(recipe, root, only, limit)
+    chosen = _recipe(recipe, root, only, limit, changes or [])
     with Bar() as bar:
         services = Services(chosen, out, send_media_to or ())
         job = Build(chosen, out, _engine(engine, workers), services, bar)
@@ -171,13 +172,13 @@ def _options(given: list[str]) -> dict[str, Any]:
     return {key: parse(value) for key, value in pairs(given, "--option").items()}
 
 
-def _recipe(name: str, roots: list[str] | None, only: list[str] | None, limit: int) -> Recipe:
+def _recipe(name: str, roots: list[str] | None, only: list[str] | None, limit: int, changes: list[str]) -> Recipe:
     from dataclasses import replace
 
     from facellava.instruct.recipe import load_recipe
 
     places = {key: Path(value).expanduser().resolve() for key, value in pairs(roots or [], "--root").items()}
-    recipe = load_recipe(name, places, only=only)
+    recipe = load_recipe(name, places, only=only, changes=pairs(changes, "--set"))
     if limit:
         recipe = replace(recipe, sources=tuple(replace(source, limit=limit) for source in recipe.sources))
     return recipe

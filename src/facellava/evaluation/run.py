@@ -20,7 +20,7 @@ import facellava
 from facellava.errors import BudgetExceeded, FacellavaError, RunMismatch
 from facellava.evaluation.benchmark import Benchmark, Item, read_items
 from facellava.evaluation.records import RECORDS, RUN, SCORES, Record, write_records
-from facellava.evaluation.respondents import Ask, Reply, Respondent
+from facellava.evaluation.respondents import Ask, Reply, Respondent, TakesBatches
 from facellava.evaluation.score import Scores, score
 from facellava.files import write_atomic
 from facellava.instruct import preprocess
@@ -35,6 +35,8 @@ CLIPS = "clips"
 AGE_GROUPS = ((0, 19), (20, 39), (40, 59), (60, 116))
 Progress = Callable[[str, int, int], None]
 PURPOSES = ("metric", "reasoning")
+BATCH = 2000
+"""Questions in one batch job: below the size limits of services with eight pictures each."""
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -208,6 +210,8 @@ def _ask_all(
                     left.append((key, who, _ask(benchmark, item, purpose), clips.get(item.sample.id)))
         # neighbours share a clip, so that a face is read once for all that is asked about it
         left.sort(key=lambda entry: (entry[3]["clip"] if entry[3] else "", entry[0]))
+        for start in range(0, len(left), BATCH):
+            _ask_together(left[start : start + BATCH], store, start, len(left), progress)
         for count, (key, row) in enumerate(_answered(left, store), 1):
             journal.append(key, row)
             progress("answers", count, len(left))
@@ -223,6 +227,15 @@ def _ask(benchmark: Benchmark, item: Item, purpose: Any) -> Ask:
 
 
 Work = tuple[str, Respondent, Ask, Mapping[str, Any] | None]
+
+
+def _ask_together(left: Sequence[Work], store: ClipStore, start: int, total: int, progress: Progress) -> None:
+    """Let services that take batches answer before they are asked one by one."""
+    for who in {id(w): w for _, w, _, _ in left}.values():
+        if isinstance(who, TakesBatches) and who.batch:
+            asks = ((ask, store.load(made["clip"])) for _, w, ask, made in left if w is who and made is not None)
+            for count, _ in enumerate(who.ask_together(asks), 1):
+                progress("batches", start + count, total)
 
 
 def _answered(left: Sequence[Work], store: ClipStore) -> Iterator[tuple[str, dict[str, Any]]]:

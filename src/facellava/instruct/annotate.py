@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -11,16 +12,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
-from facellava import tasks
+from facellava import tasks, weights
 from facellava.errors import FileMissing, SourceLayout
 from facellava.face import blendshape_names
 from facellava.instruct import asking
 from facellava.instruct.evidence import FaceEvidence, description_parts, measures_from_blendshapes
 from facellava.instruct.leaks import find_disclaimer, find_inner_state, find_leak
-from facellava.instruct.prompts import annotation_prompt, fingerprint_of
+from facellava.instruct.prompts import FRAMES, annotation_prompt, fingerprint_of
 from facellava.instruct.records import Annotation, Rejected
 from facellava.instruct.temporal import course_of
 from facellava.llm import ChatClient, ChatReply, ChatRequest
+from facellava.model import experts
+from facellava.model.frames import frame_indices
 from facellava.tasks.task import Task
 from facellava.types import FaceClip, LabelValue, Sample
 
@@ -88,6 +91,40 @@ class EvidenceAnnotator:
         head, rest = description_parts(evidence_of(sample, measures), sample.task, rng)
         sentences = [head, *rest, course.sentence(rng)]
         return Annotation(" ".join(text for text in sentences if text), "evidence")
+
+
+class ExpertAnnotator:
+    """Names what frozen face experts see and explains it like ``EvidenceAnnotator``; it is told no label.
+
+    It stands in for a vision-language model where labels are left out (Table 12), without a network. Expression (mean
+    of two packages' networks) and age only; a video is judged by eight frames.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._evidence = EvidenceAnnotator(seed)
+        digests = [weights.default_register()[name].sha256 for name in experts.WEIGHTS]
+        self.fingerprint = fingerprint("experts", self._evidence.fingerprint, digests)
+        self._encoder: experts.ExpertEncoder | None = None
+
+    def annotate(self, sample: Sample, clip: FaceClip) -> Annotation:
+        """See ``Annotator``. Rejected: ``no_guess`` for other tasks."""
+        if sample.task not in ("expression", "age"):
+            raise Rejected("no_guess", f"the face experts say nothing about {sample.task}")
+        told = dataclasses.replace(sample, label=self._guess(sample.task, clip))
+        found = self._evidence.annotate(told, clip)
+        return dataclasses.replace(
+            found, annotator="experts", model="facex+fer" if sample.task == "expression" else "age-v1"
+        )
+
+    def _guess(self, task: str, clip: FaceClip) -> LabelValue:
+        if self._encoder is None:
+            self._encoder = experts.ExpertEncoder(weights.resolve)
+        chosen = frame_indices(len(clip.frames), min(len(clip.frames), FRAMES))
+        _, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
+        opinions = experts.opinions(values)
+        if task == "age":
+            return round(opinions.years)
+        return experts.FACEX_LABELS[int((opinions.facex + opinions.fer).argmax())]
 
 
 def evidence_of(sample: Sample, measures: Mapping[str, float]) -> FaceEvidence:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from facellava import settings
 from facellava.errors import UsageError
 
-Kind = Literal["evidence", "recorded", "rules", "openai", "gemini", "facellava"]
+Kind = Literal["evidence", "experts", "recorded", "rules", "openai", "gemini", "facellava"]
 PACKAGE = "facellava.instruct"
 """Its folder ``recipes`` holds the shipped ones."""
-WITHOUT_MODEL = ("evidence", "recorded", "rules")
+WITHOUT_MODEL = ("evidence", "experts", "recorded", "rules")
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class ServiceConfig:
     """Who annotates or rates.
 
     Attributes:
-        kind: ``evidence``, ``recorded`` (annotators), ``rules`` (rater), or a service: ``openai`` (any compatible
-            endpoint), ``gemini``, ``facellava`` (our own server).
+        kind: ``evidence``, ``experts`` (told no label), ``recorded`` (annotators), ``rules`` (rater), or a service:
+            ``openai`` (any compatible endpoint), ``gemini``, ``facellava`` (our own server).
         model: pinned model id of the service.
         base_url: of the service; needed for ``openai`` and ``facellava``.
         key_env: environment variable that holds the key; empty where none is needed.
@@ -191,18 +191,25 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_recipe(name: str, roots: Mapping[str, Path] | None = None, *, only: Sequence[str] | None = None) -> Recipe:
+def load_recipe(
+    name: str,
+    roots: Mapping[str, Path] | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    changes: Mapping[str, str] | None = None,
+) -> Recipe:
     """A recipe from a file, or one of the shipped ones by name.
 
     Args:
         name: a path, or the name of a shipped recipe.
         roots: source (or its new name) -> folder, instead of what the recipe says.
-        only: sources that are kept; None for all.
+        only: sources that are kept; None for all. changes: dotted key -> value, as TOML reads it.
 
     Raises:
         FileMissing: neither a file nor a shipped recipe. UsageError: unknown keys, wrong types, no root.
     """
     raw, base = settings.read_recipe(name, PACKAGE)
+    settings.override(raw, changes or {})
     recipe = settings.build(Recipe, raw, name)
     if only:
         recipe = _without_others(recipe, only, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facellava.errors import UsageError
-from facellava.instruct.annotate import Annotator, EvidenceAnnotator, LlmAnnotator, RecordedAnnotator
+from facellava.instruct.annotate import Annotator, EvidenceAnnotator, ExpertAnnotator, LlmAnnotator, RecordedAnnotator
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.rate import LlmRater, Rater, RulesRater
 from facellava.instruct.recipe import Recipe, ServiceConfig
@@ -33,7 +33,8 @@ BATCH = 2000
 
 def _check(stage: str, config: ServiceConfig, own: tuple[str, ...]) -> None:
     if not config.is_service and config.kind not in own:
-        raise UsageError(f"{stage}.kind is {config.kind!r}; without a service it can be {' or '.join(own)}")
+        known = " or ".join([", ".join(own[:-1]), own[-1]] if own[1:] else own)
+        raise UsageError(f"{stage}.kind is {config.kind!r}; without a service it can be {known}")
     if config.is_service and not config.model:
         raise UsageError(f"{stage}.model is missing: name the model that {config.kind} shall use, with its version")
     if config.attempts < 1:
@@ -51,7 +52,7 @@ class Services:
     """
 
     def __init__(self, recipe: Recipe, out: Path, allowed: Collection[str] = ()) -> None:
-        _check("annotate", recipe.annotate, ("evidence", "recorded"))
+        _check("annotate", recipe.annotate, ("evidence", "experts", "recorded"))
         if recipe.rate is not None:
             _check("rate", recipe.rate, ("rules",))
         self.recipe, self.out, self.allowed = recipe, out, allowed
@@ -91,6 +92,8 @@ class Services:
         config = self.recipe.annotate
         if config.kind == "evidence":
             return partial(EvidenceAnnotator, self.recipe.seed)
+        if config.kind == "experts":
+            return partial(ExpertAnnotator, self.recipe.seed)
         if config.kind == "recorded":
             return partial(RecordedAnnotator, Path(config.file) if config.file else None)
         return lambda: LlmAnnotator(

@@ -203,6 +203,25 @@ class ExpertEncoder:
         return self._gender.run(None, {"images": image.transpose(2, 0, 1)[None]})[0][0]
 
 
+class Opinions(NamedTuple):
+    """What the networks say by themselves, mean over frames: probabilities (7,) as ``FACEX_LABELS``, and years."""
+
+    facex: NDArray[np.float64]
+    fer: NDArray[np.float64]
+    years: float
+
+
+def opinions(values: NDArray[np.float32]) -> Opinions:
+    """The networks' own outputs out of an encoder's ``values`` (T, E)."""
+    ends = np.cumsum(list(VALUE_SIZES.values()))
+    parts = dict(zip(VALUE_SIZES, np.split(values.astype(float), ends[:-1], axis=1), strict=True))
+    each = []
+    for name in ("facex", "fer"):
+        p = np.exp(4.0 * parts[name])  # undoes _log_odds but for the clipping
+        each.append((p / p.sum(1, keepdims=True)).mean(0))
+    return Opinions(each[0], each[1], float(parts["age_moments"][:, 0].mean()) * 100)
+
+
 def _chip_matrix(points: NDArray[np.float32]) -> NDArray[np.float32]:
     return similarity(points[list(_CHIP_LANDMARKS)], (_CHIP_POINTS + 0.25) / 1.5)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -77,11 +78,14 @@ class FeatureCache:
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def get(self, address: str) -> Inputs | None:
-        """The entry, None if there is none."""
+        """The entry, None if there is none that can be read."""
         path = self.path(address)
         if not path.is_file():
             return None
-        return {name: value.float() for name, value in load_file(path).items()}
+        try:
+            return {name: value.float() for name, value in load_file(path).items()}
+        except SafetensorError:
+            return None  # damaged on disk; it is computed and written again
 
     def put(self, address: str, inputs: Inputs) -> None:
         """Keep an entry; maps in half precision, everything else as it is."""

@@ -81,6 +81,8 @@ class DataConfig:
         window: conversations are shuffled and sorted by length within so many batches.
         workers: processes that load data beside each training process.
         shares: source -> share of its conversations in each pass.
+        stated: a conversation's label is what its answer states, not what was recorded; conversations whose answer
+            states none are left out. For data that was annotated without labels (Table 12).
     """
 
     paths: tuple[str, ...]
@@ -93,6 +95,7 @@ class DataConfig:
     window: int = 32
     workers: int = 0
     shares: Mapping[str, Any] = field(default_factory=dict)
+    stated: bool = False
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,23 @@ def load_corpus(config: DataConfig) -> Corpus:
         corpus.folder_of |= dict.fromkeys(groups, folder)
         start = max(groups, default=start - 1) + 1
     _filter(corpus, config)
+    if config.stated:
+        corpus.talks = [replace(talk, labels=stated_labels(talk)) for talk in corpus.talks]
+        keep_only(corpus, "answer without a label", lambda talk: talk.labels)
     return corpus
+
+
+def stated_labels(talk: Talk) -> Mapping[str, Any]:
+    """The labels of a conversation of one task as its first answer states them; empty where it states none."""
+    if talk.task == MIXED:
+        return talk.labels
+    task = tasks.get(talk.task)
+    value = getattr(task.parse(talk.turns[0][1]), task.field)
+    if value is None:
+        return {}
+    if task.kind == "number":
+        return {task.name: round(value)}
+    return {task.name: value} if task.kind == "single" else {name: name in value for name in talk.labels}
 
 
 def _filter(corpus: Corpus, config: DataConfig) -> None:
@@ -186,6 +202,7 @@ def keep_only(corpus: Corpus, reason: str, keep: Any) -> None:
     if len(kept) < len(corpus.talks):
         corpus.left_out[reason] = len(corpus.talks) - len(kept)
     corpus.talks = kept
+    # what is watched on the way is of the same tasks and sources; where none of it is, it is better than nothing
     corpus.held_out = [talk for talk in corpus.held_out if keep(talk)] or corpus.held_out
     if not kept:
         raise UsageError(f"no conversation is left to train on: {_counts(corpus.left_out)}")

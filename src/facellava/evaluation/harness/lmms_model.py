@@ -6,7 +6,10 @@ Needs lmms-eval; imported by it alone (see ``lmms_eval_plugin``).
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
@@ -15,6 +18,17 @@ from facellava.errors import FacellavaError, UsageError, WeightsUnavailable
 from facellava.evaluation.harness.answerer import MAX_TOKENS, Answerer
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def unanswered(key: object) -> Iterator[None]:
+    """Goes on after an error of one sample, such as a picture without a face, and says so."""
+    try:
+        yield
+    except (UsageError, WeightsUnavailable):
+        raise  # of the task or the installation
+    except FacellavaError as error:
+        logger.warning("%s: %s", key, error)
 
 
 class FacellavaModel(lmms):
@@ -56,18 +70,15 @@ class FacellavaModel(lmms):
         return texts
 
     def _guarded(self, question: str, visuals: list[Any], **options: Any) -> str:
-        try:
+        with unanswered(options["key"]):
             return self.answerer.answer(visuals, question, **options)
-        except (UsageError, WeightsUnavailable):
-            raise  # of the task or the installation, not of this sample
-        except FacellavaError as error:
-            logger.warning("%s: %s", options["key"], error)
-            return ""
+        return ""
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         """(loss, whether it is the likeliest) of each choice among the choices of its question.
 
         As with the harness's own models it is the negative log-probability, since multiple choice takes the smallest.
+        Where no face is seen all choices are equally likely, and none is the likeliest.
 
         Raises:
             NotImplementedError: a single continuation, without others to compare it with.
@@ -86,8 +97,11 @@ class FacellavaModel(lmms):
             given: list[Any] = [requests[n].args[1] for n in members]
             choices = [str(choice(doc) if callable(choice) else choice) for choice in given]
             visuals = requests[members[0]].args[2](doc)
-            losses = self.answerer.losses(visuals, context, choices, key=(task, split, doc_id))
-            found |= {n: (loss, loss == min(losses)) for n, loss in zip(members, losses, strict=True)}
+            losses = [math.log(len(choices))] * len(choices)
+            with unanswered((task, split, doc_id)):
+                losses = self.answerer.losses(visuals, context, choices, key=(task, split, doc_id))
+            best = min(losses) if min(losses) < max(losses) else None  # all alike: nothing was seen
+            found |= {n: (loss, loss == best) for n, loss in zip(members, losses, strict=True)}
         return [found[n] for n in range(len(requests))]
 
     def generate_until_multi_round(self, requests: list[Any]) -> list[str]:

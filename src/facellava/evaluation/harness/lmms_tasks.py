@@ -119,7 +119,7 @@ def task_yaml(benchmark: Benchmark, samples: Path) -> str:
     """The task's description. Texts are quoted as JSON, which YAML reads too.
 
     Args:
-        samples: absolute, because versions before 0.7.1 do not take paths relative to the YAML.
+        samples: absolute, because 0.7 and earlier take no path relative to the YAML.
     """
     lines = [
         f"task: {json.dumps(PREFIX + benchmark.name)}",

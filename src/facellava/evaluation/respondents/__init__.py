@@ -1,6 +1,6 @@
 """Anyone who can answer a question about a face: our models, services, transformers models, files, package experts."""
 
-from .base import Ask, Prediction, Reply, Respondent, RespondentConfig, read_config
+from .base import Ask, Prediction, Reply, Respondent, RespondentConfig, TakesBatches, read_config
 from .make import connect_respondent
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Reply",
     "Respondent",
     "RespondentConfig",
+    "TakesBatches",
     "connect_respondent",
     "read_config",
 ]

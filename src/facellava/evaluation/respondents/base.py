@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from facellava import settings
 from facellava.errors import FileMissing
@@ -72,6 +72,17 @@ class Reply:
     prediction: Prediction | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+
+
+@runtime_checkable
+class TakesBatches(Protocol):
+    """A respondent whose service answers many questions in one job, as the paper asked closed-source models."""
+
+    batch: bool
+
+    def ask_together(self, asks: Iterable[tuple[Ask, FaceClip]]) -> Iterator[None]:
+        """Send the questions as batch jobs and keep the answers, so that ``answer`` finds them; one step an answer."""
+        ...
 
 
 class Respondent(Protocol):
@@ -167,7 +178,7 @@ def read_config(text: str) -> RespondentConfig:
     kind, colon, rest = text.partition(":")
     if colon and kind in TITLES:
         name = _short(f"{kind}-{Path(rest).stem}" if rest else kind)
-        return RespondentConfig(name, kind, TITLES[kind].format(Path(rest).stem), rest)
+        return RespondentConfig(name, cast(Kind, kind), TITLES[kind].format(Path(rest).stem), rest)
     try:
         raw, _ = settings.read_recipe(text, PACKAGE, "baselines")
     except FileMissing as error:

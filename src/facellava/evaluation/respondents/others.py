@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import numpy as np
 from facellava import tasks, weights
 from facellava.errors import FileMissing, UsageError
 from facellava.evaluation.respondents.base import Ask, Prediction, Reply, RespondentConfig, identity_of
+from facellava.evaluation.respondents.service import FRAMES
 from facellava.face import blendshape_names
-from facellava.model.experts import FACEX_LABELS, VALUE_SIZES, ExpertEncoder
+from facellava.model.experts import FACEX_LABELS, ExpertEncoder, Opinions, opinions
+from facellava.model.frames import frame_indices
 from facellava.runtime.build import CROP_MARGIN
 from facellava.types import FaceClip, LabelValue
 
@@ -67,11 +69,11 @@ class ExpertRespondent:
     needs_media, combined, concurrency, margin = True, True, 1, CROP_MARGIN
 
     def __init__(self, config: RespondentConfig) -> None:
-        readers: dict[str, tuple[str, Callable[[Mapping[str, np.ndarray], Ask], Prediction]]] = {
-            "facex": ("expression", lambda values, _: _expression(values["facex"])),
-            "fer": ("expression", lambda values, _: _expression(values["fer"])),
-            "age": ("age", lambda values, _: _age(values["age_moments"])),
-            "blendshapes": ("action_units", lambda values, ask: _units(values["blendshapes"], ask)),
+        readers: dict[str, tuple[str, Callable[[FaceClip, Ask], Prediction]]] = {
+            "facex": ("expression", lambda clip, _: _expression(self._opinions(clip).facex)),
+            "fer": ("expression", lambda clip, _: _expression(self._opinions(clip).fer)),
+            "age": ("age", lambda clip, _: Prediction(round(self._opinions(clip).years))),
+            "blendshapes": ("action_units", lambda clip, ask: _units(clip.blendshapes, ask)),
         }
         if config.model not in readers:
             raise UsageError(f"unknown expert {config.model!r}; known: {', '.join(readers)}")
@@ -85,25 +87,18 @@ class ExpertRespondent:
         assert clip is not None
         if ask.task.name != self._task:
             raise UsageError(f"{self.name} answers {self._task}, not {ask.task.name}")
-        chosen = np.unique(np.linspace(0, len(clip.frames) - 1, 8).astype(int))
-        _, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
-        return Reply(prediction=self._read(_split(values), ask))
+        return Reply(prediction=self._read(clip, ask))
+
+    def _opinions(self, clip: FaceClip) -> Opinions:
+        chosen = frame_indices(len(clip.frames), min(len(clip.frames), FRAMES))
+        return opinions(
+            self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen]).values
+        )
 
 
-def _split(values: np.ndarray) -> dict[str, np.ndarray]:
-    ends = np.cumsum(list(VALUE_SIZES.values()))
-    return dict(zip(VALUE_SIZES, np.split(values, ends[:-1], axis=1), strict=True))
-
-
-def _expression(log_odds: np.ndarray) -> Prediction:
-    p = np.exp(4.0 * log_odds.astype(float))  # the encoder divides centred logarithms by four
-    p = (p / p.sum(1, keepdims=True)).mean(0)
+def _expression(p: np.ndarray) -> Prediction:
     probabilities: dict[str, float] = dict(zip(FACEX_LABELS, map(float, p), strict=True))
     return Prediction(FACEX_LABELS[int(p.argmax())], probabilities)
-
-
-def _age(moments: np.ndarray) -> Prediction:
-    return Prediction(round(float(moments[:, 0].mean()) * 100))
 
 
 def _units(shapes: np.ndarray, ask: Ask) -> Prediction:

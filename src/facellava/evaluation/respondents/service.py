@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ class ServiceRespondent:
         self.client = connect(provider, CallCache(calls), budget)
         require_consent(self.client, allowed)
         self.name, self.margin, self.concurrency = config.name, config.margin, config.concurrency
-        self._config = config
+        self._config, self.batch = config, config.batch
         asked = fingerprint_of("ask")
         self.identity = identity_of(self.client.name, config.model, config.max_tokens, asked, JPEG_QUALITY)
 
@@ -82,6 +82,11 @@ class ServiceRespondent:
             max_tokens=self._config.max_tokens * (1 if ask.purpose == "metric" else 4),
             seed=0,
         )
+
+    def ask_together(self, asks: Iterable[tuple[Ask, FaceClip]]) -> Iterator[None]:
+        """See ``TakesBatches``; what a job does not answer is asked again by itself."""
+        for _ in self.client.complete_batch(self.request(ask, clip) for ask, clip in asks):
+            yield
 
     def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
         """See ``Respondent``. A refusal is an answer: it is kept and counted as one without a label."""
