@@ -12,6 +12,7 @@ from facellava.cli._common import Bar, pairs, show_notice
 from facellava.errors import UsageError
 
 if TYPE_CHECKING:
+    from facellava.evaluation.benchmark import Benchmark
     from facellava.evaluation.respondents import RespondentConfig
 
 
@@ -49,19 +50,19 @@ def eval_(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> int:
     """Answer every sample of a benchmark, count what the answers say, and keep all of it."""
-    from facellava.evaluation.benchmark import load_benchmark, read_items
+    from facellava.evaluation.benchmark import read_items
+    from facellava.evaluation.fairness import by_group, check_groups
     from facellava.evaluation.respondents.make import Access, connect_respondent
     from facellava.evaluation.run import Options, evaluate
+    from facellava.evaluation.summary import summary
     from facellava.llm import Budget
 
     show_notice()
-    roots = {k: Path(v) for k, v in pairs([r for r in root or [] if "=" in r], "--root").items()}
-    everywhere = [r for r in root or [] if "=" not in r]
-    chosen = load_benchmark(benchmark)
-    if everywhere:
-        roots = {source.label: Path(everywhere[-1]) for source in chosen.sources} | roots
-    chosen = load_benchmark(benchmark, roots)
+    chosen = _placed(benchmark, root or [])
+    check_groups(chosen, by or ())
     configs = _models(model or ["default"], name)
+    options = Options(tuple(fold or ()), limit, reasoning, workers, setting=setting)
+    items = read_items(chosen, folds=options.folds, limit=limit)  # told before models load
     access = Access(
         calls=out / "calls",
         allowed=send_media_to or (),
@@ -70,30 +71,31 @@ def eval_(
         text=answers != "typed",
         threads=threads,
     )
-    options = Options(tuple(fold or ()), limit, reasoning, workers, setting=setting)
-    items = read_items(
-        chosen, folds=options.folds, limit=limit
-    )  # what is wrong with the data is told before models load
     who = {number: connect_respondent(config, chosen, access) for number, config in configs.items()}
     heading = next(iter(configs.values())).heading
     with Bar() as bar:
         scores = evaluate(chosen, who, out, options, bar, heading, items)
     folder = out / chosen.name / next(iter(who.values())).name
-    groups = None
-    if by:
-        from facellava.evaluation.fairness import by_group
-
-        groups = by_group(chosen, folder, by)
+    groups = by_group(chosen, folder, by) if by else None
     if as_json:
         print(json.dumps({**scores.to_json(), "folder": str(folder), "groups": groups and groups.to_json()}))
         return 0
-    from facellava.evaluation.summary import summary
-
     print(summary(chosen, scores, heading))
     if groups is not None:
         print(groups.text())
     print(f"written to {folder}")
     return 0
+
+
+def _placed(name: str, given: list[str]) -> Benchmark:
+    """The benchmark with its sources' folders: ``SOURCE=DIR``, or one DIR for all of them."""
+    from facellava.evaluation.benchmark import load_benchmark
+
+    roots = {source: Path(path) for source, path in pairs([r for r in given if "=" in r], "--root").items()}
+    everywhere = [Path(r) for r in given if "=" not in r]
+    if everywhere:
+        roots = {source.label: everywhere[-1] for source in load_benchmark(name).sources} | roots
+    return load_benchmark(name, roots)
 
 
 def _models(given: list[str], name: str) -> dict[int, RespondentConfig]:

@@ -85,6 +85,18 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def check_groups(benchmark: Benchmark, names: Sequence[str]) -> None:
+    """Raises UsageError for annotations that the benchmark lacks, MissingExtra where fairlearn is not installed."""
+    if unknown := set(names) - set(benchmark.groups):
+        has = ", ".join(benchmark.groups) or "none"
+        raise UsageError(f"{benchmark.name} has no annotation {min(unknown)!r}; it has: {has}")
+    if names:
+        try:
+            import fairlearn  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("eval", "errors by group") from error
+
+
 def by_group(
     benchmark: Benchmark, run: Path, names: Sequence[str] = (), *, draws: int = 300, seed: int = 0
 ) -> Fairness:
@@ -97,14 +109,11 @@ def by_group(
     Raises:
         UsageError: the benchmark has no such annotation. MissingExtra: fairlearn is not installed.
     """
-    known = list(benchmark.groups)
-    if unknown := set(names) - set(known):
-        has = ", ".join(known) or "none"
-        raise UsageError(f"{benchmark.name} has no annotation {min(unknown)!r}; it has: {has}")
+    check_groups(benchmark, names or list(benchmark.groups))
     records = [r for r in read_records(run) if r.status == "answered"]
     view: View = next(v for v in VIEWS if any(r.text is not None if v == "text" else True for r in records))
     found = []
-    for name in names or known:
+    for name in names or benchmark.groups:
         having = [r for r in records if name in r.groups]
         if having:
             found.append(_grouping(benchmark, having, name, view, draws, seed, len(records) - len(having)))
@@ -133,10 +142,7 @@ def _frame(
     answers: Answers, metric: str, groups: np.ndarray, draws: int, seed: int
 ) -> tuple[dict[str, Interval], Interval]:
     """(metric by group, largest difference between groups), each with its interval."""
-    try:
-        from fairlearn.metrics import MetricFrame
-    except ImportError as error:
-        raise MissingExtra("eval", "errors by group") from error
+    from fairlearn.metrics import MetricFrame
 
     def measure(chosen: np.ndarray, _: np.ndarray) -> float:
         return answers.take(np.asarray(chosen, int)).metrics()[metric]

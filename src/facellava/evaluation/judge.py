@@ -37,9 +37,9 @@ from facellava.llm import (
     Client,
     Estimate,
     Prices,
-    ProviderConfig,
     connect,
     estimate,
+    provider_config,
     require_consent,
 )
 from facellava.types import FaceClip, Sample
@@ -96,21 +96,8 @@ class Judge:
     ) -> None:
         if not config.is_service or not config.model:
             raise UsageError("a judge is a service with a pinned model: give --judge openai:MODEL or a TOML file")
-        assert config.kind in ("openai", "gemini", "facellava")
-        provider = ProviderConfig(
-            provider=config.kind,
-            base_url=config.base_url,
-            key_env=config.key_env,
-            requests_per_minute=config.requests_per_minute,
-            tokens_per_minute=config.tokens_per_minute,
-            timeout_s=config.timeout_s,
-            max_retries=config.max_retries,
-            first_wait=config.first_wait,
-            prices=Prices(config.price_input, config.price_output),
-            jobs=out / "calls" / "jobs.json",
-        )
         self.config = config
-        self.client: Client = connect(provider, CallCache(out / "calls"), budget)
+        self.client: Client = connect(provider_config(config, out / "calls"), CallCache(out / "calls"), budget)
         require_consent(self.client, allowed)
         self.name = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.model)
         self.fingerprint = hashlib.sha256(

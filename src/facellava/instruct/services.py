@@ -21,9 +21,9 @@ from facellava.llm import (
     Client,
     Estimate,
     Prices,
-    ProviderConfig,
     connect,
     estimate,
+    provider_config,
     require_consent,
 )
 
@@ -65,20 +65,7 @@ class Services:
         if config not in self._clients:
             if self._cache is None:
                 self._cache = CallCache(self.out / "calls")
-            assert config.kind in ("openai", "gemini", "facellava")
-            provider = ProviderConfig(
-                provider=config.kind,
-                base_url=config.base_url,
-                key_env=config.key_env,
-                requests_per_minute=config.requests_per_minute,
-                tokens_per_minute=config.tokens_per_minute,
-                timeout_s=config.timeout_s,
-                max_retries=config.max_retries,
-                first_wait=config.first_wait,
-                prices=Prices(config.price_input, config.price_output),
-                jobs=self.out / "calls" / "jobs.json",
-            )
-            self._clients[config] = connect(provider, self._cache, self.budget)
+            self._clients[config] = connect(provider_config(config, self.out / "calls"), self._cache, self.budget)
         return self._clients[config]
 
     def check_consent(self) -> None:

@@ -3,7 +3,7 @@
 from .budget import Budget, Estimate, Prices, estimate
 from .cache import CallCache
 from .chat import Attachment, ChatClient, ChatReply, ChatRequest
-from .connect import Client, ProviderConfig, connect, require_consent
+from .connect import Client, ProviderConfig, connect, provider_config, require_consent
 
 __all__ = [
     "Attachment",
@@ -18,5 +18,6 @@ __all__ = [
     "ProviderConfig",
     "connect",
     "estimate",
+    "provider_config",
     "require_consent",
 ]

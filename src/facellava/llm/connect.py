@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from facellava.errors import ConsentNeeded, FacellavaError, UsageError
 
@@ -48,6 +48,48 @@ class ProviderConfig:
     first_wait: float = 1.0
     prices: Prices = field(default_factory=Prices)
     jobs: Path | None = None
+
+
+class ServiceFields(Protocol):
+    """What recipes and presets say about a service; see ``ProviderConfig``. ``price_*``: money per million tokens."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def key_env(self) -> str: ...
+    @property
+    def requests_per_minute(self) -> float: ...
+    @property
+    def tokens_per_minute(self) -> float: ...
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def max_retries(self) -> int: ...
+    @property
+    def first_wait(self) -> float: ...
+    @property
+    def price_input(self) -> float: ...
+    @property
+    def price_output(self) -> float: ...
+
+
+def provider_config(fields: ServiceFields, calls: Path) -> ProviderConfig:
+    """A provider from a recipe's or preset's fields; batch jobs are remembered in the folder of paid answers."""
+    assert fields.kind in ("openai", "gemini", "facellava")
+    return ProviderConfig(
+        provider=cast(Any, fields.kind),
+        base_url=fields.base_url,
+        key_env=fields.key_env,
+        requests_per_minute=fields.requests_per_minute,
+        tokens_per_minute=fields.tokens_per_minute,
+        timeout_s=fields.timeout_s,
+        max_retries=fields.max_retries,
+        first_wait=fields.first_wait,
+        prices=Prices(fields.price_input, fields.price_output),
+        jobs=calls / "jobs.json",
+    )
 
 
 class RawClient(BatchService, Protocol):

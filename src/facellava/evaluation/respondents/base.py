@@ -128,6 +128,7 @@ class RespondentConfig:
         margin: how much wider than the detector's box the crop is that it sees; 0 as in the paper. Models of ours use
             the margin that they were trained with.
         batch: ask through the service's batch interface.
+        precision: of the small default's language model: ``int8`` as it runs, or ``fp32``.
         note: where its weights or its access come from, for people.
     """
 
@@ -148,6 +149,7 @@ class RespondentConfig:
     max_tokens: int = 64
     margin: float = 0.0
     batch: bool = False
+    precision: Literal["int8", "fp32"] = "int8"
     note: str = ""
 
     @property
@@ -165,14 +167,16 @@ def read_config(text: str) -> RespondentConfig:
     """Who is meant by ``--model``.
 
     Args:
-        text: ``default``; the folder of a trained model; a preset's name or TOML file; or ``KIND:MODEL``, such as
-            ``transformers:DIR``, ``answers:FILE``, ``expert:facex``, ``trivial:``.
+        text: ``default`` or ``default:fp32``; the folder of a trained model; a preset's name or TOML file; or
+            ``KIND:MODEL``, such as ``transformers:DIR``, ``answers:FILE``, ``expert:facex``, ``trivial:``.
 
     Raises:
         FileMissing: none of these. UsageError: a preset with unknown keys.
     """
     if text == DEFAULT:
         return RespondentConfig("facellava-default", "own", "facellava default", DEFAULT)
+    if text == f"{DEFAULT}:fp32":
+        return RespondentConfig("facellava-default-fp32", "own", "facellava default, fp32", DEFAULT, precision="fp32")
     if Path(text).is_dir():
         return RespondentConfig(_folder_name(Path(text)), "own", model=text)
     kind, colon, rest = text.partition(":")

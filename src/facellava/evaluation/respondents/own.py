@@ -39,7 +39,8 @@ class OwnRespondent:
 
     def __init__(self, config: RespondentConfig, *, typed: bool = True, text: bool = True, threads: int = 1) -> None:
         folder = DEFAULT_MODEL if config.model == DEFAULT else Path(config.model)
-        self.model: Analyzer = load(None if config.model == DEFAULT else config.model, threads=threads, progress=False)
+        source = None if config.model == DEFAULT else config.model
+        self.model: Analyzer = load(source, threads=threads, precision=config.precision, progress=False)
         self.name, self.margin = config.name, self.model.engine.margin
         self._typed, self._text, self._tokens = typed, text, LONGER * config.max_tokens
         self.identity = identity_of(digest_of_folder(folder), _base(folder), self.model.name, typed, text, self._tokens)

@@ -15,9 +15,8 @@ from facellava.llm import (
     Budget,
     CallCache,
     ChatRequest,
-    Prices,
-    ProviderConfig,
     connect,
+    provider_config,
     require_consent,
 )
 from facellava.model.frames import frame_indices
@@ -50,20 +49,7 @@ class ServiceRespondent:
     def __init__(
         self, config: RespondentConfig, calls: Path, allowed: Collection[str] = (), budget: Budget | None = None
     ) -> None:
-        assert config.kind in ("openai", "gemini", "facellava")
-        provider = ProviderConfig(
-            provider=config.kind,
-            base_url=config.base_url,
-            key_env=config.key_env,
-            requests_per_minute=config.requests_per_minute,
-            tokens_per_minute=config.tokens_per_minute,
-            timeout_s=config.timeout_s,
-            max_retries=config.max_retries,
-            first_wait=config.first_wait,
-            prices=Prices(config.price_input, config.price_output),
-            jobs=calls / "jobs.json",
-        )
-        self.client = connect(provider, CallCache(calls), budget)
+        self.client = connect(provider_config(config, calls), CallCache(calls), budget)
         require_consent(self.client, allowed)
         self.name, self.margin, self.concurrency = config.name, config.margin, config.concurrency
         self._config, self.batch = config, config.batch
