@@ -52,6 +52,7 @@ def test_every_sample_ends_as_a_record(faces: Path, runs: Path) -> None:
     assert {r.media for r in answered} == {"image", "video"}
     about = json.loads((runs / "small_expression" / "rule" / RUN).read_text())
     assert about["same"]["identities"] == {"0": "1"}
+    assert {"numpy", "onnxruntime"} <= about["libraries"].keys()
     assert about["same"]["benchmark"]["sources"][0]["root"] == "", "where the data lie is not part of the protocol"
 
 

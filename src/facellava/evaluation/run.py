@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ CLIPS = "clips"
 AGE_GROUPS = ((0, 19), (20, 39), (40, 59), (60, 116))
 Progress = Callable[[str, int, int], None]
 PURPOSES = ("metric", "reasoning")
+LIBRARIES = ("numpy", "onnxruntime", "torch", "transformers", "av", "opencv-python-headless", "openai", "google-genai")
+"""Whose versions a run notes: they can change answers or pixels."""
 BATCH = 2000
 """Questions in one batch job: below the size limits of services with eight pictures each."""
 
@@ -129,7 +132,16 @@ def _describe(
         "reasoning": options.reasoning,
         "bootstrap": {"draws": options.draws, "seed": options.seed},
         "version": facellava.__version__,
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES if _installed(name)},
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _check_same(folder: Path, about: Mapping[str, Any]) -> None:
