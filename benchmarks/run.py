@@ -11,6 +11,7 @@ import json
 import os
 from pathlib import Path
 
+import fusion
 import preprocess
 import scaling
 import speed
@@ -18,7 +19,13 @@ from common import Row
 
 import training
 
-PARTS = {"speed": speed.rows, "preprocess": preprocess.rows, "scaling": scaling.rows, "training": training.rows}
+PARTS = {
+    "speed": speed.rows,
+    "preprocess": preprocess.rows,
+    "fusion": fusion.rows,
+    "scaling": scaling.rows,
+    "training": training.rows,
+}
 
 
 def show(rows: list[Row]) -> None:

@@ -22,6 +22,7 @@ from facellava.runtime.build import DEFAULT_MODEL, Progress, ensure_built
 from facellava.types import FaceClip, Media
 
 if TYPE_CHECKING:
+    from facellava.runtime.constrained import Constraint
     from facellava.runtime.engine import Engine
 
 __all__ = ["Analyzer", "load"]
@@ -103,8 +104,12 @@ class Analyzer:
         face: int | None = None,
         stream: bool = False,
         max_new_tokens: int = 200,
+        constraint: Constraint | None = None,
     ) -> str | Iterator[str]:
         """Answer a free question about one face (the largest unless ``face`` names another).
+
+        Args:
+            constraint: the form of the answer, such as a JSON schema (``facellava.runtime.constrained``).
 
         Raises:
             FacellavaError: as :meth:`analyze`; UsageError for an unknown face number or an empty question.
@@ -116,7 +121,8 @@ class Analyzer:
 
         def pieces() -> Iterator[str]:
             with self._lock:
-                yield from self.engine.ask(self.engine.look(clip), question.strip(), max_new_tokens=max_new_tokens)
+                seen = self.engine.look(clip)
+                yield from self.engine.ask(seen, question.strip(), max_new_tokens=max_new_tokens, constraint=constraint)
 
         return pieces() if stream else "".join(pieces())
 

@@ -70,7 +70,7 @@ def answer_task(engine: Engine, seen: Seen, task: Task, media: str, *, explain: 
         if engine.scores_by_head(task.name):
             distribution = seen.head[task.name].astype(np.float64)
         else:
-            distribution = engine.score_years(seen, question)
+            distribution = engine.score_years(seen, question, [task.head(year) for year in range(100)])
         years, low, high = _years(distribution)
         return AgeResult(years=years, range=(low, high), text=speak(engine, seen, task, question, years))
     if task.kind == "single":

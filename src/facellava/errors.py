@@ -9,6 +9,7 @@ __all__ = [
     "BudgetExceeded",
     "BuildLocked",
     "ConsentNeeded",
+    "DamagedCheckpoint",
     "DamagedMedia",
     "EmptyDataset",
     "EmptyFile",
@@ -142,6 +143,12 @@ class MissingExtra(FacellavaError):
 
     def __init__(self, extra: str, needed_for: str) -> None:
         super().__init__(f"{needed_for} needs the extra '{extra}': pip install 'facellava[{extra}]'")
+
+
+class DamagedCheckpoint(FacellavaError):
+    """A model's folder is broken or of no known layout, or its tensors are not those that the layout asks for."""
+
+    code, exit_code = "damaged_checkpoint", 25
 
 
 class SourceLayout(FacellavaError):

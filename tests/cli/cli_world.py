@@ -18,6 +18,7 @@ from facellava.results import (
     FaceResult,
     MediaResult,
 )
+from facellava.runtime.constrained import Constraint
 from facellava.types import Quality
 
 QUALITY = Quality(size=80.0, blur=120.5, yaw=-3.0, pitch=1.25, roll=0.5, score=0.97)
@@ -91,8 +92,12 @@ class StandIn:
         face: int | None = None,
         stream: bool = False,
         max_new_tokens: int = 200,
+        constraint: Constraint | None = None,
     ) -> Iterator[str]:
         if face not in (None, 0):
             raise UsageError(f"there is no face {face}")
         assert stream
+        if constraint is not None:
+            yield f"constrained: {constraint.kind}"
+            return
         yield from question.split(" ")[:max_new_tokens]

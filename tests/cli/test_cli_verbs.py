@@ -59,6 +59,22 @@ def test_ask_streams_the_answer(run, analyzer, picture: Path) -> None:
     assert run("ask", picture, "one two three", "--max-new-tokens", "2")[1] == "onetwo\n"
 
 
+def test_ask_takes_the_form_of_the_answer(run, analyzer, picture: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance", reason="needs the structured extra")
+    schema = tmp_path / "form.json"
+    schema.write_text('{"type": "object", "properties": {"smiling": {"type": "boolean"}}, "required": ["smiling"]}')
+    assert run("ask", picture, "Smiling?", "--schema", schema) == (0, "constrained: json\n", "")
+    assert run("ask", picture, "Smiling?", "--choice", "yes", "--choice", "no") == (0, "constrained: choices\n", "")
+    for wrong, code in (
+        (("--schema", schema, "--choice", "yes"), UsageError.exit_code),
+        (("--schema", tmp_path / "gone.json"), FileMissing.exit_code),
+        (("--schema", picture), UsageError.exit_code),
+    ):
+        found, _, errors = run("ask", picture, "Smiling?", *wrong)
+        assert found == code
+        assert len(errors.splitlines()) == 1
+
+
 def test_ask_errors(run, analyzer, picture: Path, tmp_path: Path) -> None:
     assert run("ask", tmp_path / "no.png", "What?")[0] == FileMissing.exit_code
     assert run("ask", tmp_path, "What?")[0] == FileMissing.exit_code

@@ -91,7 +91,25 @@ def test_nothing_is_lost_and_nothing_paid_twice(world: Path, tmp_path: Path) -> 
         before = len(server.served)
         assert judge_runs(Judge(config(server), world / "judge"), runs_of(world), world) == found
         assert len(server.served) == before
-    assert load_marks(world / "judge" / "judge-1" / "marks.jsonl") == found
+    assert load_marks(world / "judge" / judge.name / "marks.jsonl") == found
+
+
+def test_runs_judged_one_after_another_are_all_kept_and_bare_labels_are_not_judged(world: Path) -> None:
+    with FaultServer(marks_for) as server:
+        judge = Judge(config(server, model="each"), world / "judge")
+        for run in runs_of(world):
+            judge_runs(judge, [run], world)
+        kept = load_marks(world / "judge" / judge.name / "marks.jsonl")
+        assert {m.task for m in kept} == {"expression", "age"}
+        with pytest.raises(UsageError, match="is not below"):
+            judge_runs(judge, runs_of(world), world / "elsewhere")
+        bare = Rule(lambda ask: ("Happiness.", None), name="bare")
+        bare.combined = False
+        evaluate(benchmark(world.parent / "faces"), bare, world, Options(workers=1, draws=10))
+        with pytest.raises(UsageError, match="has to be asked with --reasoning"):
+            judge_runs(judge, [world / "small_expression" / "bare"], world)
+        with pytest.raises(UsageError, match="a cap on money needs prices"):
+            Judge(config(server), world / "judge", budget=Budget(money=1.0))
 
 
 def test_a_judge_at_its_cap_goes_on_later(world: Path) -> None:

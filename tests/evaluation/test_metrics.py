@@ -17,8 +17,6 @@ from facellava.evaluation.metrics import (
     bootstrap,
     brier,
     calibration_error,
-    compare,
-    mcnemar,
     over_folds,
     probability_metrics,
     reliability,
@@ -167,29 +165,3 @@ def test_groups_are_drawn_whole() -> None:
     assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
     loose = bootstrap(many.metrics, np.arange(300), seed=1)["accuracy"]
     assert loose.high - loose.low < 0.6 * (grouped.high - grouped.low)
-
-
-@pytest.mark.parametrize(("first", "second"), [(8, 2), (5, 5), (0, 7), (0, 0), (60, 31)])
-def test_mcnemar_equals_the_exact_binomial_test(first: int, second: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    one = np.array([True] * first + [False] * second + [True] * 5)
-    other = np.array([False] * first + [True] * second + [True] * 5)
-    expected = stats.binomtest(min(first, second), first + second).pvalue if first + second else 1.0
-    assert mcnemar(one, other) == pytest.approx(expected, abs=1e-9)
-
-
-def test_the_better_of_two_runs_is_found_and_equal_ones_are_not_told_apart() -> None:
-    rng = np.random.default_rng(3)
-    truth = rng.integers(4, size=300)
-    good = SingleAnswers(NAMES, truth, np.where(rng.random(300) < 0.8, truth, (truth + 1) % 4))
-    poor = SingleAnswers(NAMES, truth, np.where(rng.random(300) < 0.5, truth, (truth + 1) % 4))
-    found = compare(good, poor, "accuracy", np.arange(300), draws=200)
-    assert found.difference.low > 0
-    assert found.p_value < 1e-6
-    assert compare(good, good, "accuracy", np.arange(300), draws=50).p_value == 1.0
-    nothing = np.full(80, np.nan)
-    years = rng.integers(20, 70, 80).astype(float)
-    near, far = (NumberAnswers(years, years + rng.normal(0, s, 80), nothing, nothing) for s in (2, 9))
-    aged = compare(near, far, "mae", np.arange(80), draws=200)
-    assert aged.difference.high < 0
-    assert aged.p_value < 0.001

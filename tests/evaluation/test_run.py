@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from eval_world import Rule, benchmark, pick
 from fault_server import FaultServer, text_of
 from source_fixtures import fixtures
 
+from facellava import tasks
 from facellava.errors import BudgetExceeded, ConsentNeeded, FileMissing, RunMismatch, UsageError
 from facellava.evaluation.benchmark import load_benchmark, read_items
 from facellava.evaluation.fairness import by_group
 from facellava.evaluation.records import RUN, read_records
 from facellava.evaluation.respondents import Prediction, RespondentConfig, connect_respondent, read_config
 from facellava.evaluation.respondents.make import Access
+from facellava.evaluation.respondents.others import TrivialRespondent
 from facellava.evaluation.run import Options, age_group, evaluate
 from facellava.llm import Budget
 
@@ -38,13 +41,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_sample_ends_as_a_record(faces: Path, runs: Path) -> None:
-    rule = Rule(lambda ask: (f"The displayed expression is {pick(ask)}.", Prediction(pick(ask), {pick(ask): 0.7})))
-    found = evaluate(benchmark(faces), rule, runs, OPTIONS)
+    half = "\ud83d"  # half a surrogate pair, which some services send, ends no run
+
+    def say(ask: Ask) -> tuple[str, Prediction]:
+        return f"The displayed expression is {pick(ask)}. {half}", Prediction(pick(ask), {pick(ask): 0.7})
+
+    found = evaluate(benchmark(faces), Rule(say), runs, OPTIONS)
     records = read_records(runs / "small_expression" / "rule")
     assert len(records) == found.samples == 12
     excluded = {r.id.split("/")[1].split("@")[0]: r for r in records if r.status == "excluded"}
     assert set(excluded) == UNUSABLE - {"two.png"}, "of two faces the larger is taken where every face is allowed"
-    assert all(r.code and r.message for r in excluded.values())
+    assert all(r.code and r.message and str(faces) not in r.message for r in excluded.values())
     assert found.excluded == {"no_face": 1, "empty_file": 1, "unsupported_media": 1, "file_missing": 1}
     answered = [r for r in records if r.status == "answered"]
     assert len(answered) == 8
@@ -93,6 +100,38 @@ def test_a_folder_is_for_one_model_and_one_protocol(faces: Path, runs: Path) -> 
         evaluate(benchmark(faces, metrics=("war",)), Rule(lambda ask: ("", None), name="mine"), runs, OPTIONS)
 
 
+def test_other_pixels_under_the_same_name_are_asked_about_again(tmp_path: Path) -> None:
+    make_faces(tmp_path / "faces", images=2, videos=0)
+    first, second = (Rule(lambda ask: (pick(ask), None)) for _ in range(2))
+    evaluate(benchmark(tmp_path / "faces"), first, tmp_path / "runs", OPTIONS)
+    shutil.copy(tmp_path / "faces" / "face01.png", tmp_path / "faces" / "face00.png")
+    evaluate(benchmark(tmp_path / "faces"), second, tmp_path / "runs", OPTIONS)
+    assert second.asked == ["folder/face00.png@expression"]
+
+
+def test_every_fold_needs_a_model_and_all_of_one_kind(tmp_path: Path) -> None:
+    fixtures()["crema_d"].build(tmp_path)
+    found = load_benchmark("crema_d", {"crema_d": tmp_path})
+    one = Rule(lambda ask: (pick(ask), None))
+    with pytest.raises(UsageError, match="fold 2 has no model: give --model 2=MODEL"):
+        evaluate(found, {1: one}, tmp_path / "runs", OPTIONS)
+    other = Rule(lambda ask: (pick(ask), None))
+    other.margin = 0.6
+    with pytest.raises(UsageError, match="differ in kind or in the margin"):
+        evaluate(found, {0: one, 1: other}, tmp_path / "runs", OPTIONS)
+
+
+def test_a_trivial_guess_is_about_the_labels_of_each_sample(tmp_path: Path) -> None:
+    shares = [(("Smiling", "Young"), ("Smiling", "Young", "Bald")), (("Young",), ("Young", "Bald"))]
+    who = TrivialRespondent(read_config("trivial:"), lambda _: shares, "mine")
+    task = tasks.get("attributes")
+    first = who.answer(Ask("a", task, ("Smiling",), "image"), None).prediction
+    second = who.answer(Ask("b", task, ("Young", "Bald"), "image"), None).prediction
+    assert first is not None and first.label == ("Smiling",)
+    assert second is not None and second.label == ("Young",)
+    assert second.probabilities == {"Young": 1.0, "Bald": 0.0}
+
+
 def test_a_model_for_each_fold_answers_its_own_fold(tmp_path: Path) -> None:
     fixtures()["crema_d"].build(tmp_path)
     for number, path in enumerate(sorted((tmp_path / "VideoFlash").iterdir())):
@@ -110,15 +149,16 @@ def test_a_model_for_each_fold_answers_its_own_fold(tmp_path: Path) -> None:
     assert sum(len(rule.asked) for rule in folds.values()) == sum(r.status == "answered" for r in records)
 
 
-def test_files_of_answers_and_trivial_guesses_need_no_faces(faces: Path, tmp_path: Path) -> None:
+def test_files_of_answers_and_trivial_guesses(faces: Path, tmp_path: Path) -> None:
     small = benchmark(faces)
     answers = tmp_path / "answers.jsonl"
-    answers.write_text('{"id": "folder/face00.png@expression", "text": "She looks happy."}\n')
+    line = {"id": "folder/face00.png@expression", "text": "She looks\u2028happy."}
+    answers.write_bytes(b"\xef\xbb\xbf" + json.dumps(line, ensure_ascii=False).encode() + b"\n\n")
     who = connect_respondent(read_config(f"answers:{answers}"), small, Access(tmp_path / "calls"))
     found = evaluate(small, who, tmp_path / "runs", OPTIONS)
-    assert (found.answered, found.failed) == (1, {"usage": 11})
+    assert (found.answered, found.failed) == (1, {"usage": 7})
+    assert found.excluded == {"no_face": 1, "empty_file": 1, "unsupported_media": 1, "file_missing": 1}
     assert found.views["text"]["war"].value == 1.0
-    assert not (tmp_path / "runs" / "clips").exists()
     who = connect_respondent(read_config("trivial:"), small, Access(tmp_path / "calls"))
     guessed = evaluate(small, who, tmp_path / "runs", OPTIONS)
     assert guessed.views["typed"]["uar"].value == pytest.approx(1 / 3), "one class of three is always right"
@@ -133,12 +173,20 @@ def test_experts_of_packages_answer_alone(faces: Path, runs: Path) -> None:
     from default_model import require_weights
 
     require_weights()
+    # every picture is one smiling woman of about forty
+    plausible = {
+        "expression": lambda label: label == "happiness",
+        "age": lambda label: 20 < label < 60,
+        "action_units": lambda label: "AU12" in label and "AU43" not in label,
+    }
     for name, task in (("facex", "expression"), ("age", "age"), ("blendshapes", "action_units")):
         small = benchmark(faces, task)
         who = connect_respondent(read_config(f"expert:{name}"), small, Access(runs / "calls"))
         found = evaluate(small, who, runs, OPTIONS)
         assert list(found.views) == ["typed"]
         assert not found.failed
+        said = [r.typed for r in read_records(runs / small.name / who.name) if r.status == "answered"]
+        assert all(plausible[task](label) for label in said), said
     with pytest.raises(UsageError, match="unknown expert 'dlib'; known: facex"):
         connect_respondent(read_config("expert:dlib"), benchmark(faces), Access(runs / "calls"))
 

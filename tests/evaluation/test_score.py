@@ -92,6 +92,17 @@ def test_several_labels_count_where_they_are_known() -> None:
     assert "f1.AU4" not in found.views["text"]
 
 
+def test_a_lost_sample_is_wrong_in_every_label_of_the_strict_number() -> None:
+    """One wrong answer and three lost ones: nothing of it may count as right."""
+    rows = [record("a", ("AU1",), ("AU2",), known=("AU1", "AU2"))]
+    rows += [record(f"x{n}", ("AU1",), known=("AU1", "AU2"), status="failed", code="c") for n in range(3)]
+    found = score(benchmark(HERE, "action_units", metrics=("mean_accuracy",)), rows, draws=20)
+    assert found.views["text"]["mean_accuracy"].value == 0.0
+    assert found.strict["text"]["mean_accuracy"] == 0.0
+    aged = [record("a", 40, 41.0), record("b", 40, status="failed", code="c")]
+    assert score(benchmark(HERE, "age"), aged, draws=20).strict == {}
+
+
 def test_an_age_agrees_when_it_lies_in_the_stated_range() -> None:
     rows = [record("a", 40, 44.0, 41, range=(36.0, 45.0)), record("b", 50, 70.0, 52, range=(45.0, 60.0))]
     found = score(benchmark(HERE, "age"), rows, draws=20)

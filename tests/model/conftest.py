@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 # Must run before anything imports these modules: from then on every annotated shape is checked at every call.
-SHAPED = ("clip_tower", "frgca", "frlp", "modeling", "official_keys", "preprocess", "projector")
+SHAPED = ("clip_tower", "frgca", "frgca_folded", "frlp", "modeling", "official_keys", "preprocess", "projector")
 _hook = install_import_hook([f"facellava.model.{name}" for name in SHAPED], "beartype.beartype")
 torch.set_num_threads(1)
 

@@ -137,3 +137,37 @@ def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileMissing, match="no trained model"):
         TorchEngine(tmp_path, Path)
     assert facellava.load is load
+
+
+class Marked:
+    """A tokenizer that opens every word with a mark of its own and spells no digits, as LLaMA's does with a space."""
+
+    def __init__(self, known: dict[str, int]) -> None:
+        self.known = known
+
+    def __call__(self, text: str) -> list[int]:
+        ids = []
+        for word in text.split(" "):
+            ids += [0, self.known.setdefault(word, len(self.known) + 1)]
+        return ids
+
+
+def test_yes_and_no_are_told_apart_where_both_begin_with_the_mark_of_a_space(
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "tokenize", Marked({}))
+    odds = engine.score_yes(engine.look(make_clip()), "Which?", ["AU12:"], " yes", " no")
+    assert odds[0] != 0.0
+
+
+def test_an_age_is_not_taken_for_a_longer_one_that_begins_alike(
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where numbers are single tokens the whole head is scored, so that 4 and 45 are different answers."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(engine, "tokenize", Marked({}))
+    monkeypatch.setattr(engine, "score", lambda seen, question, prefix, heads: asked.append(list(heads)))
+    task = tasks.get("age")
+    engine.score_years(engine.look(make_clip()), "How old?", [task.head(year) for year in range(100)])
+    assert asked[0][4] == "4 years old"
+    assert asked[0][45] == "45 years old"

@@ -72,7 +72,7 @@ def eval_(
         threads=threads,
     )
     who = {number: connect_respondent(config, chosen, access) for number, config in configs.items()}
-    heading = next(iter(configs.values())).heading
+    heading = name or next(iter(configs.values())).heading
     with Bar() as bar:
         scores = evaluate(chosen, who, out, options, bar, heading, items)
     folder = out / chosen.name / next(iter(who.values())).name

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from facellava.cli._common import Bar, show_notice
 from facellava.errors import UsageError
 
+if TYPE_CHECKING:
+    from facellava.instruct.recipe import ServiceConfig
+
 
 def judge(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, RUNS/BENCHMARK/MODEL.")],
-    by: Annotated[str, typer.Option("--judge", help="openai:MODEL, gemini:MODEL, facellava:MODEL, or a TOML file.")],
+    by: Annotated[str, typer.Option("--judge", help="openai:MODEL, gemini:MODEL, facellava:MODEL, or a preset.")],
     out: Annotated[Path, typer.Option(help="The folder of runs that they are in.")] = Path("runs/eval"),
     base_url: Annotated[str, typer.Option(help="Of the service, e.g. a local one.")] = "",
     key_env: Annotated[str, typer.Option(help="Environment variable with the key.")] = "",
@@ -23,6 +26,8 @@ def judge(
     send_media_to: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Agree that faces are sent to this service; repeatable.")
     ] = None,
+    price_input: Annotated[float, typer.Option(min=0, help="Money per million input tokens.")] = 0.0,
+    price_output: Annotated[float, typer.Option(min=0, help="Money per million output tokens.")] = 0.0,
     max_money: Annotated[float, typer.Option(min=0, help="Cap, in the unit of the prices.")] = 0.0,
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what it will cost, and ask nothing.")] = False,
     against: Annotated[
@@ -44,7 +49,12 @@ def judge(
     from facellava.llm import Budget
 
     show_notice()
-    who = Judge(_config(by, base_url, key_env), out / "judge", send_media_to or (), Budget(money=max_money))
+    who = Judge(
+        _config(by, base_url, key_env, (price_input, price_output)),
+        out / "judge",
+        send_media_to or (),
+        Budget(money=max_money),
+    )
     if estimate:
         cost = dataclasses.asdict(estimate_cost(who, runs, out, limit))
         print(json.dumps(cost) if as_json else "\n".join(f"{k}: {v:,.2f}" for k, v in cost.items()))
@@ -70,20 +80,22 @@ def judge(
     return 0
 
 
-def _config(text: str, base_url: str, key_env: str):
-    """The judge's service from ``KIND:MODEL`` or a TOML file."""
-    import tomllib
-
-    from facellava import settings
+def _config(text: str, base_url: str, key_env: str, prices: tuple[float, float]) -> ServiceConfig:
+    """The judge's service from ``KIND:MODEL``, or a preset as ``facellava eval`` takes."""
+    from facellava.evaluation.respondents import read_config
     from facellava.instruct.recipe import ServiceConfig
 
     kind, colon, model = text.partition(":")
     if colon and kind in ("openai", "gemini", "facellava"):
-        return ServiceConfig(kind, model=model, base_url=base_url, key_env=key_env)
-    path = Path(text)
-    if not path.is_file():
-        raise UsageError(f"--judge {text}: give KIND:MODEL with openai, gemini or facellava, or a TOML file")
-    try:
-        return settings.build(ServiceConfig, tomllib.loads(path.read_text(encoding="utf-8")), text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{text} is no valid TOML: {error}") from error
+        input_, output = prices
+        return ServiceConfig(
+            kind, model=model, base_url=base_url, key_env=key_env, price_input=input_, price_output=output
+        )
+    preset = read_config(text)
+    if not preset.is_service:
+        raise UsageError(f"--judge {text}: give KIND:MODEL with openai, gemini or facellava, or a service's preset")
+    shared = {field.name for field in dataclasses.fields(ServiceConfig)} - {"kind", "max_tokens"}
+    values = {name: value for name, value in dataclasses.asdict(preset).items() if name in shared}
+    for name, price in zip(("price_input", "price_output"), prices, strict=True):
+        values[name] = price or values[name]
+    return ServiceConfig(kind=cast(Any, preset.kind), **values)

@@ -31,6 +31,7 @@ from facellava.instruct.recipe import ServiceConfig
 from facellava.instruct.records import Rejected
 from facellava.instruct.stages import is_final
 from facellava.llm import (
+    NO_PRICES,
     Budget,
     CallCache,
     ChatRequest,
@@ -47,6 +48,7 @@ from facellava.types import FaceClip, Sample
 CRITERIA = ("description_media", "description_label", "completeness")
 """Reasoning against the video, against the ground truth, and its completeness: the columns of Table 10."""
 MARKS = "marks.jsonl"
+NO_EXPLANATION = "a model that answers with a label has to be asked with --reasoning, a file needs rows of that purpose"
 Progress = Callable[[str, int, int], None]
 
 
@@ -95,11 +97,13 @@ class Judge:
         self, config: ServiceConfig, out: Path, allowed: Collection[str] = (), budget: Budget | None = None
     ) -> None:
         if not config.is_service or not config.model:
-            raise UsageError("a judge is a service with a pinned model: give --judge openai:MODEL or a TOML file")
+            raise UsageError("a judge is a service with a pinned model: give --judge openai:MODEL or a preset")
+        if budget is not None and budget.max_money and not (config.price_input or config.price_output):
+            raise UsageError(NO_PRICES)
         self.config = config
         self.client: Client = connect(provider_config(config, out / "calls"), CallCache(out / "calls"), budget)
         require_consent(self.client, allowed)
-        self.name = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.model)
+        self.name = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{config.model}-{self.client.name}")
         self.fingerprint = hashlib.sha256(
             json.dumps([self.client.name, config.model, config.max_tokens, fingerprint_of("judge")]).encode()
         ).hexdigest()[:16]
@@ -145,24 +149,31 @@ def _sample(record: Record, task: str) -> Sample:
 def judge_runs(
     judge: Judge, runs: Sequence[Path], out: Path, *, limit: int = 0, progress: Progress = lambda *_: None
 ) -> list[Marks]:
-    """Mark the explanations of several runs; ``out/judge/NAME/marks.jsonl`` holds the result.
+    """Mark the explanations of several runs; returns their marks.
+
+    ``out/judge/NAME/marks.jsonl`` holds those of all runs that the judge has seen.
 
     Args:
         runs: folders of finished runs below ``out``. limit: explanations of each run, 0 for all, chosen by id.
 
     Raises:
-        BudgetExceeded: at the cap; what was paid for is kept. FileMissing: a run is not finished.
+        BudgetExceeded: at the cap; what was paid for is kept. FileMissing: a run is not finished. UsageError: a run
+            lies elsewhere, or none holds an explanation.
     """
     folder = out / "judge" / judge.name
     store = ClipStore(out / "clips")
     work: list[tuple[str, str, str, Record]] = []
     for run in runs:
         task = run_task(run)
+        if not run.resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"{run} is not below {out}: give the folder of its runs with --out")
         name = run.resolve().relative_to(out.resolve()).as_posix()
         for record in _chosen(read_records(run), limit):
-            text = hashlib.sha256(record.explanation.encode()).hexdigest()[:16]
-            key = f"{judge.fingerprint} {name} {record.id} {text}"
+            asked = json.dumps([record.explanation, record.truth, record.known, record.clip])
+            key = f"{judge.fingerprint} {name} {record.id} {hashlib.sha256(asked.encode()).hexdigest()[:16]}"
             work.append((key, name, task, record))
+    if not work:
+        raise UsageError(f"the runs hold no explanation to judge: {NO_EXPLANATION}")
     with locked(folder), Journal(folder / "journal.jsonl") as journal:
         left = [w for w in work if w[0] not in journal.rows or not is_final(journal.rows[w[0]])]
         with ThreadPoolExecutor(max(1, judge.config.concurrency)) as pool:
@@ -171,7 +182,9 @@ def judge_runs(
                 journal.append(entry[0], row)
                 progress("judged", count, len(left))
         marks = [_marks(name, task, record, journal.rows[key]) for key, name, task, record in work]
-    write_atomic(folder / MARKS, "".join(json.dumps(dataclasses.asdict(m)) + "\n" for m in marks))
+        known = {(m.run, m.id): m for m in load_marks(folder / MARKS)} if (folder / MARKS).is_file() else {}
+        known |= {(m.run, m.id): m for m in marks}
+        write_atomic(folder / MARKS, "".join(json.dumps(dataclasses.asdict(m)) + "\n" for m in known.values()))
     return marks
 
 
@@ -200,7 +213,7 @@ def estimate_cost(judge: Judge, runs: Sequence[Path], out: Path, limit: int = 0)
     """What judging will cost, without asking: as many calls as explanations, each like the first."""
     chosen = [(run_task(run), record) for run in runs for record in _chosen(read_records(run), limit)]
     if not chosen:
-        raise UsageError("the runs hold no explanation to judge")
+        raise UsageError(f"the runs hold no explanation to judge: {NO_EXPLANATION}")
     task, record = chosen[0]
     config = judge.config
     return estimate(

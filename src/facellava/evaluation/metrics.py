@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,10 @@ class Answers(Protocol):
 
     def take(self, index: NDArray[np.int_]) -> Answers:
         """Some of the answers."""
+        ...
+
+    def exchanged(self, other: Any, where: NDArray[np.bool_]) -> Answers:
+        """The guesses of another run's answers to the same samples in the places (n,) that are True."""
         ...
 
 
@@ -69,6 +73,10 @@ class SingleAnswers:
     def take(self, index: NDArray[np.int_]) -> SingleAnswers:
         """See ``Answers``."""
         return SingleAnswers(self.names, self.truth[index], self.guess[index])
+
+    def exchanged(self, other: SingleAnswers, where: NDArray[np.bool_]) -> SingleAnswers:
+        """See ``Answers``."""
+        return replace(self, guess=np.where(where, other.guess, self.guess))
 
     def confusion(self) -> NDArray[np.int_]:
         """Counts (k, k + 1): truth by guess, the last column for answers without a label."""
@@ -116,6 +124,10 @@ class MultiAnswers:
         """See ``Answers``."""
         return MultiAnswers(self.names, self.truth[index], self.known[index], self.guess[index])
 
+    def exchanged(self, other: MultiAnswers, where: NDArray[np.bool_]) -> MultiAnswers:
+        """See ``Answers``."""
+        return replace(self, guess=np.where(where[:, None], other.guess, self.guess))
+
 
 @dataclass(frozen=True)
 class NumberAnswers:
@@ -149,6 +161,11 @@ class NumberAnswers:
     def take(self, index: NDArray[np.int_]) -> NumberAnswers:
         """See ``Answers``."""
         return NumberAnswers(self.truth[index], self.guess[index], self.low[index], self.high[index])
+
+    def exchanged(self, other: NumberAnswers, where: NDArray[np.bool_]) -> NumberAnswers:
+        """See ``Answers``."""
+        mixed = {name: np.where(where, getattr(other, name), getattr(self, name)) for name in ("guess", "low", "high")}
+        return replace(self, **mixed)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -214,70 +231,6 @@ def _percentiles(value: float, drawn: NDArray[np.float64]) -> Interval:
         return Interval(value, math.nan, math.nan)
     low, high = np.percentile(kept, [2.5, 97.5])
     return Interval(value, float(low), float(high))
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two runs on the same samples: first minus second with its interval, and the chance of so much by luck.
-
-    ``p_value`` is of the exact McNemar test for single labels, of a sign-flip permutation test otherwise.
-    """
-
-    difference: Interval
-    p_value: float
-    n: int
-
-
-def compare(
-    first: Answers, second: Answers, metric: str, groups: NDArray[np.int_], *, draws: int = 1000, seed: int = 0
-) -> Comparison:
-    """Paired comparison of two runs' answers to the same samples, in the same order.
-
-    Args:
-        metric: a name that ``metrics`` returns.
-        groups: as for ``bootstrap``.
-    """
-    assert len(first) == len(second) == len(groups)
-
-    def gap(weights: Weights) -> Values:
-        return {metric: first.metrics(weights)[metric] - second.metrics(weights)[metric]}
-
-    interval = bootstrap(gap, groups, draws=draws, seed=seed)[metric]
-    if isinstance(first, SingleAnswers) and isinstance(second, SingleAnswers):
-        p = mcnemar(first.truth == first.guess, second.truth == second.guess)
-    else:
-        p = _sign_flips(_gains(first) - _gains(second), seed)
-    return Comparison(interval, p, len(first))
-
-
-def _gains(answers: Answers) -> NDArray[np.float64]:
-    """How good each answer is by itself: share of right labels, or minus the error."""
-    if isinstance(answers, MultiAnswers):
-        right = (answers.guess == answers.truth) & answers.known
-        return right.sum(1) / np.maximum(answers.known.sum(1), 1)
-    assert isinstance(answers, NumberAnswers)
-    worst = np.nanmax(np.abs(answers.guess - answers.truth), initial=0.0)
-    return -np.nan_to_num(np.abs(answers.guess - answers.truth), nan=float(worst))
-
-
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Two-sided exact test on the answers on which two runs differ."""
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    n, k = only_first + only_second, min(only_first, only_second)
-    if n == 0:
-        return 1.0
-    # in logarithms: the coefficients of a large test set do not fit a float
-    terms = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(k + 1)]
-    return min(1.0, 2 * math.fsum(map(math.exp, terms)))
-
-
-def _sign_flips(gains: NDArray[np.float64], seed: int, draws: int = 10_000) -> float:
-    rng = np.random.default_rng(seed)
-    observed = abs(gains.mean())
-    at_least = 1
-    for _ in range(draws):
-        at_least += abs((gains * rng.choice([-1.0, 1.0], len(gains))).mean()) >= observed - 1e-12
-    return at_least / (draws + 1)
 
 
 # --- probabilities ---

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from facellava.errors import FileMissing
 from facellava.files import write_atomic
+from facellava.instruct.journal import json_line
 from facellava.types import LabelValue
 
 Status = Literal["answered", "excluded", "failed"]
@@ -31,7 +32,7 @@ class Record:
         clip: key in the clip store, "" without one.
         text: the answer in words. parsed: what was read out of it.
         outcome: of parsing: ``found``, ``none``, ``tie``; "" without text.
-        reasoning: the explanation, where it was asked for separately.
+        reasoning: the explanation, where it was asked for separately. combined: ``text`` is an explanation by itself.
         typed: the typed prediction. probabilities, range, abstained: as in ``Prediction``.
     """
 
@@ -51,6 +52,7 @@ class Record:
     parsed: LabelValue | float = None
     outcome: str = ""
     reasoning: str = ""
+    combined: bool = False
     typed: LabelValue | float = None
     probabilities: Mapping[str, float] = dataclasses.field(default_factory=dict)
     range: tuple[float, float] | None = None
@@ -58,8 +60,8 @@ class Record:
 
     @property
     def explanation(self) -> str:
-        """The words that a judge reads."""
-        return self.reasoning or self.text or ""
+        """The words that a judge reads; a bare label is none."""
+        return self.reasoning or (self.text or "" if self.combined else "")
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def record_from_json(row: Mapping[str, Any]) -> Record:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """One JSON line each, atomically."""
-    write_atomic(path, "".join(json.dumps(record_to_json(r), ensure_ascii=False) + "\n" for r in records))
+    write_atomic(path, b"".join(json_line(record_to_json(r)) for r in records))
 
 
 def read_records(run: Path) -> list[Record]:

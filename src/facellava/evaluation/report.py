@@ -17,10 +17,11 @@ import numpy as np
 
 from facellava.errors import FacellavaError
 from facellava.evaluation import published, render
+from facellava.evaluation.compare import compare_runs
 from facellava.evaluation.fairness import by_group
-from facellava.evaluation.metrics import Interval, SingleAnswers, compare, reliability
+from facellava.evaluation.metrics import Interval, SingleAnswers, reliability
 from facellava.evaluation.runs import Run, find_runs, judged, own_table, rows_for
-from facellava.evaluation.score import VIEWS, Arrays, View, arrays, label_truth, predicted
+from facellava.evaluation.score import VIEWS, View, arrays, label_truth, predicted
 from facellava.evaluation.summary import HEADINGS, VIEW_NAMES, shown
 from facellava.files import write_atomic
 from facellava.instruct.charts import curve, heatmap, png
@@ -106,18 +107,17 @@ def _comparisons(runs: Sequence[Run]) -> list[list[str]]:
     for one, other in itertools.combinations(runs, 2):
         if one.benchmark.name != other.benchmark.name:
             continue
-        view_one, view_other = _view(one), _view(other)
-        common = _paired(one, other, view_one, view_other)
-        if common is None:
-            continue
-        first, second = common
+        views = _view(one), _view(other)
         metric = one.benchmark.metrics[0]
-        result = compare(first.answers, second.answers, metric, first.groups, draws=500)
+        result = compare_runs(one.benchmark, one.records, other.records, views, metric, draws=500)
+        if result is None:
+            continue
+        names = [f"{run.title} ({VIEW_NAMES[view]})" for run, view in zip((one, other), views, strict=True)]
         found.append(
             [
                 one.benchmark.title,
                 HEADINGS.get(metric, metric),
-                f"{one.title} minus {other.title}",
+                " minus ".join(names),
                 shown(result.difference),
                 f"{result.p_value:.3g}",
                 str(result.n),
@@ -128,17 +128,6 @@ def _comparisons(runs: Sequence[Run]) -> list[list[str]]:
 
 def _view(run: Run) -> View:
     return next(view for view in VIEWS if view in run.scores["views"])
-
-
-def _paired(one: Run, other: Run, view_one: View, view_other: View) -> tuple[Arrays, Arrays] | None:
-    """Both runs' answers to the samples that both answered, in one order."""
-    mine = {r.id: r for r in one.records if r.status == "answered"}
-    theirs = {r.id: r for r in other.records if r.status == "answered"}
-    shared = [name for name in mine if name in theirs and mine[name].truth == theirs[name].truth]
-    if not shared:
-        return None
-    first = arrays(one.benchmark, [mine[name] for name in shared], view_one)
-    return first, arrays(other.benchmark, [theirs[name] for name in shared], view_other)
 
 
 COMPARED = ("benchmark", "metric", "difference of", "value [95 %]", "p", "n")
@@ -206,7 +195,7 @@ def _metrics_table(run: Run, view: View) -> str:
         if found["value"] is None:
             continue
         low, high = (math.nan if found[end] is None else found[end] for end in ("low", "high"))
-        strict = run.scores["strict"][view].get(name)
+        strict = run.scores["strict"].get(view, {}).get(name)
         cells = (
             f"<td>{shown(Interval(found['value'], low, high))}</td><td>{'' if strict is None else f'{strict:.3f}'}</td>"
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import facellava
-from facellava.errors import BudgetExceeded, FacellavaError, RunMismatch
+from facellava.errors import BudgetExceeded, FacellavaError, RunMismatch, UsageError
 from facellava.evaluation.benchmark import Benchmark, Item, read_items
 from facellava.evaluation.records import RECORDS, RUN, SCORES, Record, write_records
 from facellava.evaluation.respondents import Ask, Reply, Respondent, TakesBatches
@@ -30,7 +30,7 @@ from facellava.instruct.executor import LocalEngine, WorkerDied
 from facellava.instruct.journal import Journal, locked
 from facellava.instruct.recipe import PreprocessConfig
 from facellava.instruct.stages import is_final
-from facellava.types import FaceClip
+from facellava.types import FaceClip, Sample
 
 CLIPS = "clips"
 AGE_GROUPS = ((0, 19), (20, 39), (40, 59), (60, 116))
@@ -89,21 +89,41 @@ def evaluate(
     """
     options = options or Options()
     by_fold = respondent if isinstance(respondent, Mapping) else {0: respondent}
-    first = next(iter(by_fold.values()))
     if items is None:
         items = read_items(benchmark, folds=options.folds, limit=options.limit)
+    first = _alike(by_fold, items)
     folder = out / benchmark.name / first.name
     with locked(folder):
         about = _describe(benchmark, by_fold, items, options, title or first.name)
         _check_same(folder, about)
         clips = _make_clips(benchmark, first, items, out, options, progress)
         answers = _ask_all(benchmark, by_fold, items, clips, folder, out, options, progress)
-        records = [_record(benchmark, item, clips.get(item.sample.id), answers) for item in items]
+        records = [_record(benchmark, item, clips, answers, _of(by_fold, item.fold).combined) for item in items]
         scores = score(benchmark, records, draws=options.draws, seed=options.seed)
         write_records(folder / RECORDS, records)
         write_atomic(folder / SCORES, json.dumps(scores.to_json(), indent=1) + "\n")
         write_atomic(folder / RUN, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return scores
+
+
+def _of(by_fold: Mapping[int, Respondent], fold: int) -> Respondent:
+    return by_fold[fold] if fold in by_fold else by_fold[0]
+
+
+def _alike(by_fold: Mapping[int, Respondent], items: Sequence[Item]) -> Respondent:
+    """One of the respondents, all of which see the same crops.
+
+    Raises:
+        UsageError: a fold without a respondent, or respondents of different kinds.
+    """
+    if 0 not in by_fold and (lacking := {item.fold for item in items} - set(by_fold)):
+        raise UsageError(
+            f"fold {min(lacking)} has no model: give --model {min(lacking)}=MODEL, or --fold to leave it out"
+        )
+    kinds = {(who.margin, who.needs_media, who.combined, who.concurrency) for who in by_fold.values()}
+    if len(kinds) > 1:
+        raise UsageError("the models of the folds differ in kind or in the margin of their crops: test them apart")
+    return next(iter(by_fold.values()))
 
 
 def _describe(
@@ -211,13 +231,12 @@ def _ask_all(
     with Journal(folder / "journal" / "answers.jsonl") as journal:
         left = []
         for item in items:
-            who = by_fold.get(item.fold, by_fold.get(0))
-            assert who is not None, "a fold without a respondent"
+            who = _of(by_fold, item.fold)
             if who.needs_media and not clips[item.sample.id]["clip"]:
                 continue
             asked = PURPOSES if options.reasoning and not who.combined else PURPOSES[:1]
             for purpose in asked:
-                key = f"{purpose} {item.sample.id}"
+                key = _answer_key(purpose, item, clips)
                 if key not in journal.rows or not is_final(journal.rows[key]):
                     left.append((key, who, _ask(benchmark, item, purpose), clips.get(item.sample.id)))
         # neighbours share a clip, so that a face is read once for all that is asked about it
@@ -228,6 +247,12 @@ def _ask_all(
             journal.append(key, row)
             progress("answers", count, len(left))
         return dict(journal.rows)
+
+
+def _answer_key(purpose: str, item: Item, clips: Mapping[str, Mapping[str, Any]]) -> str:
+    """Names an answer by what was asked about which crop: other pixels under the same id are another question."""
+    made = clips.get(item.sample.id)
+    return f"{purpose} {item.sample.id} {made['clip'] if made else ''}"
 
 
 def _ask(benchmark: Benchmark, item: Item, purpose: Any) -> Ask:
@@ -308,9 +333,13 @@ def _reply_row(reply: Reply) -> dict[str, Any]:
 
 
 def _record(
-    benchmark: Benchmark, item: Item, made: Mapping[str, Any] | None, answers: Mapping[str, Mapping[str, Any]]
+    benchmark: Benchmark,
+    item: Item,
+    clips: Mapping[str, Mapping[str, Any]],
+    answers: Mapping[str, Mapping[str, Any]],
+    combined: bool,
 ) -> Record:
-    sample = item.sample
+    sample, made = item.sample, clips.get(item.sample.id)
     common: dict[str, Any] = {
         "id": sample.id,
         "fold": item.fold,
@@ -323,11 +352,11 @@ def _record(
         "clip": made["clip"] or "" if made else "",
     }
     if made is not None and not made["clip"]:
-        return Record(**common, status="excluded", code=made["code"], message=made["message"])
-    row = answers[f"metric {sample.id}"]
+        return Record(**common, status="excluded", code=made["code"], message=_placeless(made["message"], sample))
+    row = answers[_answer_key("metric", item, clips)]
     if "code" in row:
-        return Record(**common, status="failed", code=row["code"], message=row["message"])
-    reasoning = answers.get(f"reasoning {sample.id}", {})
+        return Record(**common, status="failed", code=row["code"], message=_placeless(row["message"], sample))
+    reasoning = answers.get(_answer_key("reasoning", item, clips), {})
     typed = row.get("typed") or {}
     label = typed.get("label")
     text = row["text"]
@@ -338,11 +367,17 @@ def _record(
         parsed=None if parsed is None else getattr(parsed, benchmark.spec.field),
         outcome="" if parsed is None else parsed.outcome,
         reasoning=reasoning.get("text") or "",
+        combined=combined,
         typed=tuple(label) if isinstance(label, list) else label,
         probabilities=typed.get("probabilities") or {},
         range=None if not typed.get("range") else (typed["range"][0], typed["range"][1]),
         abstained=typed.get("abstained", ""),
     )
+
+
+def _placeless(message: str, sample: Sample) -> str:
+    """A message without where the data lies on this machine."""
+    return message.replace(str(sample.media.parent), "").replace(f"/{sample.media.name}", sample.media.name)
 
 
 def _groups(benchmark: Benchmark, item: Item) -> dict[str, str]:

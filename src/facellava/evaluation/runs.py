@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,24 @@ class Run:
     folder: Path
     about: Mapping[str, Any]
     scores: Mapping[str, Any]
+    twin: bool = False
 
     @property
     def title(self) -> str:
-        """The respondent's name in tables."""
-        return self.about["title"]
+        """The respondent's name in tables, with the run's where others have the same."""
+        return f"{self.about['title']} [{self.folder.name}]" if self.twin else self.about["title"]
+
+    @property
+    def part(self) -> str:
+        """What of the benchmark was tested, where it was not all of it; "" otherwise."""
+        whole = self.benchmark.samples
+        if self.about["limit"]:
+            return f"at most {self.about['limit']} samples of each source and fold"
+        if self.about["folds"]:
+            return f"fold {', '.join(map(str, self.about['folds']))} only"
+        if whole and self.about["samples"] != whole:
+            return f"{self.about['samples']:,} of {whole:,} samples were at hand"
+        return ""
 
     @property
     def setting(self) -> str:
@@ -58,7 +71,7 @@ class Run:
         found = self.scores["views"].get(view, {}).get(metric)
         if found is None or found["value"] is None:
             return None
-        return Value(found["value"], found["low"], found["high"], self.scores["answered"])
+        return Value(found["value"], found["low"], found["high"], self.scores["answered"], self.part)
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -72,6 +85,11 @@ def find_runs(folder: Path) -> list[Run]:
         scores = path.parent / SCORES
         if scores.is_file():
             found.append(Run(path.parent, _read(path), _read(scores)))
+    names_of: dict[str, set[str]] = {}
+    for run in found:
+        names_of.setdefault(run.about["title"], set()).add(run.folder.name)
+    # two runs of one title would stand in one row
+    found = [replace(run, twin=len(names_of[run.about["title"]]) > 1) for run in found]
     if not found:
         raise FileMissing(f"{folder} holds no finished run: run 'facellava eval BENCHMARK --out {folder}' first")
     return found
@@ -133,7 +151,7 @@ def own_table(runs: Sequence[Run]) -> tuple[published.Table, list[OurRow]] | Non
 
 def judged(folder: Path, runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
     """Judge -> respondent's title -> metric of Table 10 -> mean mark."""
-    titles = {run.folder.relative_to(folder).as_posix(): run.title for run in runs}
+    titles = {run.folder.relative_to(folder).as_posix(): f"{run.title}, {run.setting}" for run in runs}
     found: dict[str, dict[str, dict[str, float]]] = {}
     for path in sorted((folder / "judge").glob(f"*/{MARKS}")):
         by_title: dict[str, list[Any]] = {}

@@ -44,7 +44,9 @@ class Scores:
         benchmark: name. samples: read; excluded: without a face clip, by reason; failed: without an answer, by reason.
         answered: counted in the metrics, videos where there are votes.
         views: ``text`` / ``typed`` -> metric -> value with its 95 % interval; folds averaged where there are folds.
-        pooled: the same metrics over all folds together; strict: with excluded and failed samples counted as wrong.
+        pooled: the same metrics over all folds together.
+        strict: with excluded and failed samples counted as wrong in every label; nothing for a number, whose error has
+            no worst value.
         outcomes: of parsing: found, none, tie. abstained: faces that the respondent would not judge.
         agreement: share of samples whose parsed text and typed label are the same (a number: inside the stated range),
             nan without both.
@@ -94,7 +96,7 @@ def score(benchmark: Benchmark, records: Sequence[Record], *, draws: int = 1000,
     views: list[View] = [view for view in VIEWS if any(_has(record, view) for record in counted)]
     found: dict[View, Arrays] = {view: arrays(benchmark, counted, view) for view in views}
     intervals = {view: _intervals(answers, draws, seed) for view, answers in found.items()}
-    strict = {view: arrays(benchmark, records, view).metrics() for view in views}
+    strict = {} if benchmark.spec.kind == "number" else {v: _strict(benchmark, records, v) for v in views}
     return Scores(
         benchmark=benchmark.name,
         samples=len(records),
@@ -130,6 +132,18 @@ class Arrays:
             index = np.flatnonzero(self.folds == fold)
             parts.append(self.answers.take(index).metrics(None if weights is None else weights[index]))
         return over_folds(parts)
+
+
+def _strict(benchmark: Benchmark, records: Sequence[Record], view: View) -> Values:
+    found = arrays(benchmark, records, view)
+    answers = found.answers
+    if isinstance(answers, MultiAnswers):
+        # naming nothing would be right in most labels
+        status = {r.vote or r.id: r.status for r in records}
+        lost = np.array([status[name] != "answered" for name in found.ids])
+        wrong = np.where(lost[:, None], ~answers.truth, answers.guess)
+        found = dataclasses.replace(found, answers=dataclasses.replace(answers, guess=wrong))
+    return found.metrics()
 
 
 def _intervals(found: Arrays, draws: int, seed: int) -> dict[str, Interval]:

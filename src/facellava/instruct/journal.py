@@ -64,13 +64,21 @@ class Journal:
         """Write one row; it is safe from SIGKILL when this returns."""
         assert self._file is not None, "not open"
         row = {"key": key, **record}
-        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        self._file.write(json_line(row))
         self._file.flush()
         if time.monotonic() - self._synced > SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
         self.rows[key] = row
         return row
+
+
+def json_line(row: Row) -> bytes:
+    """One line of JSON in UTF-8; half a surrogate pair, which UTF-8 cannot hold, makes it ASCII with escapes."""
+    try:
+        return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(row, separators=(",", ":")).encode() + b"\n"
 
 
 @contextmanager

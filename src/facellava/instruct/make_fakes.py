@@ -37,7 +37,7 @@ def portraits(root: Path, file: str, split: str) -> list[Sample]:
 
 
 def crops(samples: Sequence[Sample]) -> Iterator[tuple[Sample, FaceClip]]:
-    """The face of each portrait; a portrait without exactly one usable face is left out with a line on why."""
+    """The largest face of each portrait; a portrait without a usable one is left out with a line on why."""
     front = FaceFrontEnd(weights.resolve, margin=MARGIN)
     for sample in samples:
         try:

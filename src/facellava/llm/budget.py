@@ -10,6 +10,7 @@ from facellava.errors import BudgetExceeded
 
 from .chat import ChatReply, ChatRequest
 
+NO_PRICES = "a cap on money needs prices: give --price-input and --price-output, or put them into the preset"
 CHARACTERS_PER_TOKEN = 3.0
 """English text has about four; less is on the safe side."""
 TOKENS_PER_PICTURE = 800

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .frgca_folded import Projections, attend_folded, pays
 from .regions import N_REGIONS, REGIONS
 
 __all__ = ["FUSIONS", "FaceRegionGuidedCrossAttention", "Fusion", "FusionOutput", "region_distances"]
@@ -109,7 +110,9 @@ class FaceRegionGuidedCrossAttention(nn.Module):
     ) -> FusionOutput:
         """Enrich the visual tokens; landmarks place the regions for the mask and are only read by it.
 
-        ``has_cls`` overrides the module's setting for this call (towers for images and videos may differ).
+        ``has_cls`` overrides the module's setting for this call (towers for images and videos may differ). Without
+        gradients, in evaluation, the query and output projections are folded into the regions' side where that is
+        cheaper (``frgca_folded``): the same numbers up to rounding.
 
         Raises:
             ValueError: when a mask is used and the token counts do not fit the grid and the nine regions.
@@ -121,12 +124,9 @@ class FaceRegionGuidedCrossAttention(nn.Module):
             if landmarks is None:
                 raise ValueError("the proximity mask needs landmarks")
             bias = self.proximity(landmarks, visual.shape[2], regions.shape[2], has_cls)
-        context, attention = self._attend(visual, regions, bias)
-        if self.fusion == "paper":
-            enriched = visual + self.out(context)
-        else:
-            attended = self.out(context) if self.fusion == "official_simple" else context
-            enriched = visual + OFFICIAL_BRANCH_SCALE * self.branch(self.norm(visual + attended))
+        enriched, attention = self._attend(visual, regions, bias)
+        if self.fusion != "paper":
+            enriched = visual + OFFICIAL_BRANCH_SCALE * self.branch(self.norm(enriched))
         return FusionOutput(enriched, attention if need_attention else None)
 
     def proximity(
@@ -159,6 +159,12 @@ class FaceRegionGuidedCrossAttention(nn.Module):
         regions: Float[Tensor, "b t m d"],
         bias: Float[Tensor, "b t n m"] | None,
     ) -> tuple[Float[Tensor, "b t n d"], Float[Tensor, "b t h n m"]]:
+        """The tokens plus what they gather from the regions, projected unless ``official_masked``, and the weights."""
+        out = None if self.fusion == "official_masked" else self.out
+        if not (self.training or torch.is_grad_enabled()):
+            layers = Projections(self.query, self.key, self.value, out)
+            if pays(layers, visual, regions.shape[2], self.heads):
+                return attend_folded(layers, visual, regions, bias, self.heads, self.scale)
         q_bthnc = self._split(self.query(visual))
         k_bthmc = self._split(self.key(regions))
         v_bthmc = self._split(self.value(regions))
@@ -166,7 +172,8 @@ class FaceRegionGuidedCrossAttention(nn.Module):
         if bias is not None:
             scores = scores + bias.unsqueeze(2)
         attention = scores.softmax(dim=-1)
-        return (attention @ v_bthmc).transpose(2, 3).flatten(3), attention
+        context = (attention @ v_bthmc).transpose(2, 3).flatten(3)
+        return visual + (context if out is None else out(context)), attention
 
     def _split(self, tokens: Float[Tensor, "b t n d"]) -> Float[Tensor, "b t h n c"]:
         return tokens.unflatten(-1, (self.heads, -1)).transpose(2, 3)

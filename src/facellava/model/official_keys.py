@@ -12,10 +12,21 @@ from torch import Tensor
 
 from .regions import REGIONS
 
-__all__ = ["fusion_state", "landmark_state", "model_state", "projector_state", "rename", "tower_state"]
+__all__ = [
+    "FUSION",
+    "PROJECTOR",
+    "TOWER",
+    "TOWER_LAYER",
+    "fusion_state",
+    "landmark_state",
+    "model_state",
+    "projector_state",
+    "rename",
+    "tower_state",
+]
 
-_PROJECTOR = {"0.": "first.", "2.": "second."}
-_FUSION = {
+PROJECTOR = {"0.": "first.", "2.": "second."}
+FUSION = {
     "cross_attn.attn.out_proj.": "out.",
     "cross_attn.q_proj.": "query.",
     "cross_attn.k_proj.": "key.",
@@ -23,14 +34,14 @@ _FUSION = {
     "cross_attn.ln.": "norm.",
     "linear_proj.": "branch.",
 }
-_TOWER = {
+TOWER = {
     "embeddings.class_embedding": "cls",
     "embeddings.patch_embedding.": "patch.",
     "embeddings.position_embedding.weight": "position",
     "pre_layrnorm.": "pre_norm.",
     "encoder.layers.": "layers.",
 }
-_TOWER_LAYER = {
+TOWER_LAYER = {
     "self_attn.out_proj.": "attn.out.",
     "self_attn.q_proj.": "attn.query.",
     "self_attn.k_proj.": "attn.key.",
@@ -66,7 +77,7 @@ def _renamed(state: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str,
 
 def projector_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """``{0,2}.*`` of ``mm_projector`` -> VisionProjector."""
-    return _renamed(state, _PROJECTOR)
+    return _renamed(state, PROJECTOR)
 
 
 def landmark_state(region: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,7 +100,7 @@ def fusion_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 split[f"{name}.{kind}"] = block.contiguous()
         elif not key.startswith("ln."):
             rest[key] = value
-    return split | _renamed(rest, _FUSION)
+    return split | _renamed(rest, FUSION)
 
 
 def tower_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
@@ -103,12 +114,12 @@ def tower_state(state: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
         ValueError: for keys of another layout.
     """
     result: dict[str, Tensor] = {}
-    for key, value in _renamed({k: v for k, v in state.items() if not k.startswith("post_layernorm.")}, _TOWER).items():
+    for key, value in _renamed({k: v for k, v in state.items() if not k.startswith("post_layernorm.")}, TOWER).items():
         match = re.fullmatch(r"layers\.(\d+)\.(.+)", key)
         if match is None:
             result[key] = value
         elif int(match[1]) < layers:
-            name = rename(match[2], _TOWER_LAYER)
+            name = rename(match[2], TOWER_LAYER)
             if name is None:
                 raise ValueError(f"not an official key: {key}")
             result[f"layers.{match[1]}.{name}"] = value

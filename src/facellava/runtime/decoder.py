@@ -17,6 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from facellava.model.decoder_onnx import DecoderConfig, dequantize_blocks
+from facellava.runtime.constrained import CLOSING_TOKENS, Guide
 
 BLOCKED = np.float32(-1e9)
 """Added to attention scores between branches that must not see each other."""
@@ -82,6 +83,36 @@ class Decoder(ABC):
                 return
             yield token
             state = self.extend(state, embed_table[[token]])
+
+    def generate_guided(
+        self, state: State, embed_table: Embeddings, guide: Guide, *, max_new_tokens: int, sampler: Sampler
+    ) -> Iterator[int]:
+        """As :meth:`generate`, led by a guide to a whole answer; what can follow in one way only is read in one pass.
+
+        From ``max_new_tokens`` on, or earlier where the context is nearly full, the answer is brought to its end.
+
+        Raises:
+            UsageError: it does not end within ``CLOSING_TOKENS`` more, or in the context.
+        """
+        room = self.max_length - state.length
+        closing = min(max_new_tokens, max(room - CLOSING_TOKENS, room // 2))
+        unread: list[int] = []
+        written = 0
+        while not guide.ended:
+            if written >= min(closing + CLOSING_TOKENS, room):
+                if guide.whole:
+                    return
+                raise guide.unfinished(written)
+            ids = guide.forced()[: room - written]
+            if not ids:
+                state, unread = self.extend(state, embed_table[unread]) if unread else state, []
+                ids = [sampler(guide.mask(state.logits, closing=written >= closing))]
+                if ids[0] in guide.stop:
+                    return
+            guide.advance(ids)
+            yield from ids
+            written += len(ids)
+            unread += ids
 
     def branch_logits(
         self, state: State, branches: Sequence[NDArray[np.float32]], *, last_only: bool = False

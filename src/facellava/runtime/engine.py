@@ -10,6 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from facellava.model.experts import ExpertEncoder
 from facellava.model.frames import frame_indices
 from facellava.model.prompt import CHATML, PromptStyle, answer_ids, question_ids, visual_prefix
 from facellava.model.regions import N_REGIONS
+from facellava.runtime.constrained import Constraint, Vocabulary
 from facellava.runtime.decoder import Decoder, Embeddings, EmbedTable, OnnxDecoder, Sampler, State, log_softmax
 from facellava.types import FaceClip
 
@@ -94,6 +96,14 @@ class Engine(ABC):
         """Text of generated ids."""
 
     @abstractmethod
+    def tokenizer_json(self) -> str:
+        """The tokenizer in the file format of the ``tokenizers`` library."""
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.tokenizer_json(), self._stop)
+
+    @abstractmethod
     def see(self, clip: FaceClip) -> Visual:
         """Encoder, projector, FRLP and FRGCA over the frames of a clip that the model looks at."""
 
@@ -126,26 +136,36 @@ class Engine(ABC):
         max_new_tokens: int = 160,
         sampler: Sampler | None = None,
         ignore_stop: bool = False,
+        constraint: Constraint | None = None,
     ) -> Iterator[str]:
         """Stream the answer to a question, after earlier (question, answer) turns.
 
         Args:
             head: the answer's beginning when it is already decided (a scored label); streamed first.
             ignore_stop: go on to ``max_new_tokens`` whatever the model says (for timing).
+            constraint: the form of the answer (of what follows ``head``). It is always whole: where ``max_new_tokens``
+                is reached it is brought to its end, which may take up to ``CLOSING_TOKENS`` more.
+
+        Raises:
+            UsageError: an answer under a constraint does not come to its end, or cannot be written by this model.
         """
+        guide = None if constraint is None else constraint.guide(self._vocabulary)
         state = self._asked(seen, question, history)
         if head:
             state = self._read(state, self.tokenize(head))
             yield head
         ids: list[int] = []
         done = ""
-        generated = self._decoder.generate(
-            state,
-            self._embed,
-            max_new_tokens=max_new_tokens,
-            stop=() if ignore_stop else self._stop,
-            sampler=sampler or Sampler(),
-        )
+        sampler = sampler or Sampler()
+        if guide is None:
+            stop = () if ignore_stop else self._stop
+            generated = self._decoder.generate(
+                state, self._embed, max_new_tokens=max_new_tokens, stop=stop, sampler=sampler
+            )
+        else:
+            generated = self._decoder.generate_guided(
+                state, self._embed, guide, max_new_tokens=max_new_tokens, sampler=sampler
+            )
         for token in generated:
             ids.append(token)
             text = self.decode(ids)
@@ -172,16 +192,21 @@ class Engine(ABC):
     def score_yes(self, seen: Seen, question: str, items: Sequence[str], yes: str, no: str) -> NDArray[np.float64]:
         """Log-odds of ``yes`` against ``no`` after each item, every item as the first line of the answer."""
         state = self._asked(seen, question)
-        branches = [self._embed[self.tokenize(item)] for item in items]
-        (yes_id, *_), (no_id, *_) = self.tokenize(yes), self.tokenize(no)
+        forks = [_fork(self.tokenize(item + yes), self.tokenize(item + no)) for item in items]
+        branches = [self._embed[fork.shared] for fork in forks]
         logits = [branch[-1] for branch in self._decoder.branch_logits(state, branches, last_only=True)]
-        return np.array([float(row[yes_id]) - float(row[no_id]) for row in logits])
+        return np.array([float(row[f.one]) - float(row[f.other]) for row, f in zip(logits, forks, strict=True)])
 
-    def score_years(self, seen: Seen, question: str) -> NDArray[np.float64]:
-        """Distribution (100,) over whole years, from the digits that the answer starts with."""
+    def score_years(self, seen: Seen, question: str, heads: Sequence[str]) -> NDArray[np.float64]:
+        """Distribution (100,) over whole years, from the digits that the answer starts with.
+
+        Args:
+            heads: what an answer of each year begins with, up to where no longer number can begin the same way
+                (``45 years old``); scored as they are by models whose tokens are not single digits.
+        """
         pieces = [self.tokenize(str(d)) for d in range(10)]
         if any(len(piece) > 1 for piece in pieces) or self.tokenize("10") != pieces[1] + pieces[0]:
-            return self.score(seen, question, "", [str(year) for year in range(100)])  # numbers are not spelled out
+            return self.score(seen, question, "", heads)
         state = self._asked(seen, question)
         digits = [piece[0] for piece in pieces]
         first = log_softmax(state.logits)
@@ -207,6 +232,21 @@ class Engine(ABC):
             ids += answer_ids(self.tokenize, answer, self._style)
         ids += question_ids(self.tokenize, question, self._style, first=not history)
         return self._read(seen.state, ids)
+
+
+class _Fork(NamedTuple):
+    """Two texts in tokens: what they share, and the first token in which they differ."""
+
+    shared: list[int]
+    one: int
+    other: int
+
+
+def _fork(one: Sequence[int], other: Sequence[int]) -> _Fork:
+    # some tokenizers open both words with the same mark of a space
+    same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    assert same, "the two continuations must differ, and not from the start"
+    return _Fork(list(one[:same]), one[same], other[same])
 
 
 class OnnxEngine(Engine):
@@ -248,6 +288,10 @@ class OnnxEngine(Engine):
     def decode(self, ids: list[int]) -> str:
         """See ``Engine.decode``."""
         return self._tokenizer.decode(ids)
+
+    def tokenizer_json(self) -> str:
+        """See ``Engine.tokenizer_json``."""
+        return self._tokenizer.to_str()
 
     def see(self, clip: FaceClip) -> Visual:
         """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""

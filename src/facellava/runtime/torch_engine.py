@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import DynamicCache
 
-from facellava.errors import FileMissing
+from facellava.errors import FileMissing, UsageError
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
 from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import ExpertEncoder
@@ -154,6 +155,16 @@ class TorchEngine(Engine):
     def decode(self, ids: list[int]) -> str:
         """See ``Engine.decode``."""
         return self._processor.decode(ids)
+
+    def tokenizer_json(self) -> str:
+        """See ``Engine.tokenizer_json``; a tokenizer of transformers without such a form raises UsageError."""
+        fast = getattr(self._processor.tokenizer, "backend_tokenizer", None)
+        if not isinstance(fast, Tokenizer):
+            raise UsageError(f"{self.name} has a tokenizer without tokenizer.json: its answers cannot be constrained")
+        plain = Tokenizer.from_str(fast.to_str())
+        plain.no_padding()
+        plain.no_truncation()
+        return plain.to_str()
 
     @torch.no_grad()
     def see(self, clip: FaceClip) -> Visual:

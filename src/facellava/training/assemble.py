@@ -217,9 +217,10 @@ def _fast(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 def _folder(config: ModelConfig) -> Assembled:
     folder = _checked(config.start)
-    options: dict[str, Any] = {}
+    # whatever it was stored in: half precision is the autocast's business, as AdamW's epsilon vanishes in it
+    options: dict[str, Any] = {"dtype": torch.float32}
     if config.quantize:
-        options["quantization_config"] = _four_bits()
+        options = {"quantization_config": _four_bits()}
     model = FaceLlavaForConditionalGeneration.from_pretrained(folder, **options)
     encoder = _encoder() if isinstance(model.config.vision, ExpertVisionConfig) else None
     return Assembled(model, FaceLlavaProcessor.from_pretrained(folder, encoder), False)
@@ -234,7 +235,7 @@ def _checked(start: str) -> Path:
         )
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if kind != FaceLlavaConfig.model_type:
-        raise UsageError(f"{folder} holds a model of type {kind}: convert it to ours first")
+        raise UsageError(f"{folder} holds a model of type {kind}: make it ours with facellava convert")
     return folder
 
 

@@ -82,7 +82,11 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def _json(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     try:
-        found = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
+        found = (
+            json.loads(text)
+            if path.suffix == ".json"
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
+        )
     except json.JSONDecodeError as error:
         raise UsageError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):

@@ -124,7 +124,7 @@ class RespondentConfig:
         base_url, key_env, requests_per_minute, tokens_per_minute, timeout_s, max_retries, first_wait, price_input,
             price_output: of a service, as for annotators.
         concurrency: calls under way at once, of services.
-        max_tokens: of an answer for metrics; twice as many for reasoning and four times for models that always explain.
+        max_tokens: of an answer for metrics; four times as many for reasoning, and for models that always explain.
         margin: how much wider than the detector's box the crop is that it sees; 0 as in the paper. Models of ours use
             the margin that they were trained with.
         batch: ask through the service's batch interface.

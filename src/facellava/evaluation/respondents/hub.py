@@ -46,7 +46,9 @@ class HubRespondent:
         self.name, self.margin = config.name, config.margin
         folder = Path(config.model)
         weights = digest_of_folder(folder) if folder.is_dir() else config.model
-        self.identity = identity_of("transformers", weights, config.max_tokens, fingerprint_of("ask"))
+        revision = str(getattr(model.config, "_commit_hash", None))
+        asked = fingerprint_of("ask")
+        self.identity = identity_of("transformers", weights, revision, str(dtype), config.max_tokens, asked)
 
     def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
         """See ``Respondent``; greedy."""

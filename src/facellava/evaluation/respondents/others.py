@@ -25,19 +25,25 @@ from facellava.types import FaceClip, LabelValue
 
 
 class RecordedRespondent:
-    """Answers given elsewhere: JSON lines with ``id`` and ``text``, and ``purpose`` where both were asked."""
+    """Answers given elsewhere: JSON lines with ``id`` and ``text``, and ``purpose`` where both were asked.
 
-    needs_media, combined, concurrency, margin = False, False, 1, 0.0
+    Faces are cropped all the same, so that what the benchmark's policy leaves out is left out here, too, and a judge
+    can look at the rest.
+    """
+
+    needs_media, combined, concurrency = True, False, 1
 
     def __init__(self, config: RespondentConfig) -> None:
         path = Path(config.model)
         if not path.is_file():
             raise FileMissing(f"{path} is missing: give a file of JSON lines with 'id' and 'text'")
-        self.name = config.name
+        self.name, self.margin = config.name, config.margin
         data = path.read_bytes()
         self.identity = identity_of("answers", hashlib.sha256(data).hexdigest())
         self._texts: dict[tuple[str, str], str] = {}
-        for number, line in enumerate(data.decode().splitlines(), 1):
+        for number, line in enumerate(_text(path, data).split("\n"), 1):  # splitlines() would also split at U+2028
+            if not line.strip():
+                continue
             row = _row(path, number, line)
             self._texts[row["id"], row.get("purpose", "metric")] = row["text"]
 
@@ -47,6 +53,13 @@ class RecordedRespondent:
         if text is None:
             raise UsageError(f"the file of answers has no {ask.purpose} answer to {ask.id}")
         return Reply(text)
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -110,7 +123,7 @@ def _units(shapes: np.ndarray, ask: Ask) -> Prediction:
         if unit in ask.names
     }
     active = tasks.get("action_units").sort(u for u, value in strength.items() if value >= table["threshold"])
-    return Prediction(active, strength)
+    return Prediction(active)  # strengths are no probabilities
 
 
 class TrivialRespondent:
@@ -131,29 +144,30 @@ class TrivialRespondent:
         self.name = config.name
         self.identity = identity_of("trivial", 1, benchmark)
         self._labels = labels
-        self._guesses: dict[int, Prediction] = {}
+        self._learned: dict[int, dict[str, float]] = {}
 
     def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
         """See ``Respondent``."""
-        if ask.fold not in self._guesses:
-            self._guesses[ask.fold] = _guess(ask, self._labels(ask.fold))
-        return Reply(prediction=self._guesses[ask.fold])
+        if ask.fold not in self._learned:
+            self._learned[ask.fold] = _learned(ask, self._labels(ask.fold))
+        learned = self._learned[ask.fold]
+        if ask.task.kind == "number":
+            return Reply(prediction=Prediction(round(learned["mean"])))
+        shares = {name: learned[name] for name in ask.names if name in learned}
+        if ask.task.kind == "single":
+            return Reply(prediction=Prediction(max(shares, key=lambda name: shares[name]), shares))
+        active = ask.task.sort(name for name, share in shares.items() if share >= 0.5)
+        return Reply(prediction=Prediction(active, shares))
 
 
-def _guess(ask: Ask, labels: Sequence[tuple[LabelValue, tuple[str, ...]]]) -> Prediction:
+def _learned(ask: Ask, labels: Sequence[tuple[LabelValue, tuple[str, ...]]]) -> dict[str, float]:
+    """The share of training samples with each label, of those that are known in it; of a number the ``mean``."""
     if not labels:
         raise UsageError("there are no training samples that a trivial guess could come from")
     if ask.task.kind == "number":
-        years = [label for label, _ in labels if isinstance(label, int)]
-        return Prediction(round(float(np.mean(years))))
-    if ask.task.kind == "single":
-        counts = Counter(str(label) for label, _ in labels)
-        total = sum(counts.values())
-        best = max(ask.task.names, key=lambda name: counts[name])
-        return Prediction(best, {name: counts[name] / total for name in ask.task.names})
+        return {"mean": float(np.mean([label for label, _ in labels if isinstance(label, int)]))}
     active, seen = Counter[str](), Counter[str]()
     for label, known in labels:
-        seen.update(known)
-        active.update(label if isinstance(label, tuple) else ())
-    shares = {name: active[name] / seen[name] for name in ask.names if seen[name]}
-    return Prediction(ask.task.sort(name for name, share in shares.items() if share >= 0.5), shares)
+        seen.update(known if ask.task.kind == "multi" else ask.task.names)
+        active.update(label if isinstance(label, tuple) else [str(label)])
+    return {name: active[name] / seen[name] for name in ask.task.names if seen[name]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 
 from facellava import weights
@@ -16,10 +18,11 @@ from facellava.evaluation.respondents.base import (
     digest_of_folder,
     identity_of,
 )
+from facellava.model import experts
 from facellava.results import AgeResult, TaskResult
 from facellava.runtime.build import DEFAULT_MODEL, ModelCard
 from facellava.runtime.engine import Seen
-from facellava.tasks.task import fill_media
+from facellava.tasks.task import all_tasks, fill_media
 from facellava.types import FaceClip
 
 LONGER = 4
@@ -43,7 +46,9 @@ class OwnRespondent:
         self.model: Analyzer = load(source, threads=threads, precision=config.precision, progress=False)
         self.name, self.margin = config.name, self.model.engine.margin
         self._typed, self._text, self._tokens = typed, text, LONGER * config.max_tokens
-        self.identity = identity_of(digest_of_folder(folder), _base(folder), self.model.name, typed, text, self._tokens)
+        self.identity = identity_of(
+            digest_of_folder(folder), _base(folder), _words(), self.model.name, typed, text, self._tokens
+        )
         self._last: tuple[FaceClip, Seen] | None = None
 
     def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
@@ -54,7 +59,7 @@ class OwnRespondent:
         engine, seen = self.model.engine, self._look(clip)
         prediction = text = None
         if self._typed:
-            prediction = _prediction(answer_task(engine, seen, ask.task, ask.media, explain=False))
+            prediction = _restricted(_prediction(answer_task(engine, seen, ask.task, ask.media, explain=False)), ask)
         if self._text:
             question = fill_media(ask.task.questions[0], ask.media)
             text = "".join(engine.ask(seen, question, max_new_tokens=self._tokens)).strip()
@@ -74,6 +79,26 @@ def _prediction(result: TaskResult) -> Prediction:
     values = result.to_dict()
     label = values["label"] if "label" in values else tuple(values.get("active", values.get("present", ())))
     return Prediction(label, dict(getattr(result, "probabilities", {})))
+
+
+def _restricted(prediction: Prediction, ask: Ask) -> Prediction:
+    """The prediction among the labels that were asked for, as somebody who is shown the list would choose."""
+    if ask.task.kind == "number" or set(ask.names) >= set(prediction.probabilities):
+        return prediction
+    kept = {name: p for name, p in prediction.probabilities.items() if name in ask.names}
+    if ask.task.kind == "multi":
+        label = prediction.label if isinstance(prediction.label, tuple) else ()
+        return Prediction(tuple(name for name in label if name in ask.names), kept)
+    total = sum(kept.values()) or 1.0
+    return Prediction(max(kept, key=lambda name: kept[name]), {name: p / total for name, p in kept.items()})
+
+
+def _words() -> list[str]:
+    """Hashes of everything else that determines an answer: questions and templates, face experts, kind of processor."""
+    texts = [dataclasses.asdict(task.closed) | {"first": task.questions[0]} for task in all_tasks().values()]
+    networks = [weights.default_register()[name].sha256 for name in experts.WEIGHTS]
+    gpu = "torch" in sys.modules and sys.modules["torch"].cuda.is_available()
+    return [identity_of(texts), identity_of(networks), "gpu" if gpu else "cpu"]
 
 
 def _base(folder: Path) -> str:

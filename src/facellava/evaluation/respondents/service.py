@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from facellava.errors import UsageError
 from facellava.evaluation.respondents.base import Ask, Reply, RespondentConfig, identity_of
 from facellava.instruct.clipstore import jpeg
 from facellava.instruct.prompts import fingerprint_of, question_prompt
 from facellava.llm import (
+    NO_PRICES,
     Attachment,
     Budget,
     CallCache,
@@ -49,6 +51,8 @@ class ServiceRespondent:
     def __init__(
         self, config: RespondentConfig, calls: Path, allowed: Collection[str] = (), budget: Budget | None = None
     ) -> None:
+        if budget is not None and budget.max_money and not (config.price_input or config.price_output):
+            raise UsageError(NO_PRICES)
         self.client = connect(provider_config(config, calls), CallCache(calls), budget)
         require_consent(self.client, allowed)
         self.name, self.margin, self.concurrency = config.name, config.margin, config.concurrency

@@ -157,6 +157,7 @@ class _Row:
             meta["description"] = meta["description"][0] if meta["description"] else None
         for name, column in self.given.groups.items():
             meta[name] = self.row.get(column)
+        meta = {name: value for name, value in meta.items() if value is not None and value != ""}
         subject = self.get("subject")
         return Sample(
             id=f"folder/{self.get('id') or file}{suffix}",
@@ -169,7 +170,7 @@ class _Row:
             known=known,
             subject=None if subject is None else str(subject),
             box=self._box(),
-            meta={name: str(value) for name, value in meta.items() if value},
+            meta={name: str(value) for name, value in meta.items()},
         )
 
     def _box(self) -> tuple[float, float, float, float] | None:
