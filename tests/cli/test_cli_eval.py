@@ -83,7 +83,7 @@ def test_trivial_guesses_by_group_in_words(mine: Path, capsys: pytest.CaptureFix
         (["eval", "mine.toml", "--root", "faces", "--model", "answers:none.jsonl"], 10, "none.jsonl is missing"),
         (["eval", "mine.toml", "--root", "faces", "--model", "1=trivial:", "--model", "trivial:"], 2, "FOLD=MODEL"),
         (["eval", "mine.toml", "--root", "faces", "--model", "trivial:", "--fold", "2"], 2, "has no folds"),
-        (["judge", "faces", "--judge", "rules"], 2, "give KIND:MODEL"),
+        (["judge", "faces", "--judge", "trivial:"], 2, "give KIND:MODEL"),
         (["report", "faces"], 10, "holds no finished run"),
     ],
 )

@@ -96,7 +96,7 @@ def test_the_page_is_whole_and_loads_nothing(runs: Path, tmp_path: Path) -> None
     assert all(source.startswith("data:") for source in page.sources)
     for part in ("confusion matrix", "reliability diagram", "Failure cases", "Paired comparisons", "unanswered wrong"):
         assert part in text
-    assert "Ours &amp; co minus Theirs" in text
+    assert "Ours &amp; co (parsed text) minus Theirs (parsed text)" in text
 
 
 def test_faces_can_be_made_unrecognisable(runs: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,9 +25,11 @@ from facellava.evaluation.harness.answerer import Answerer, one_medium
 from facellava.evaluation.harness.lmms_scoring import HarnessTask, identifier
 from facellava.evaluation.harness.lmms_tasks import write_tasks
 from facellava.evaluation.harness.pictures import Shown, show
+from facellava.evaluation.records import read_records
 from facellava.evaluation.respondents import read_config
 from facellava.evaluation.respondents.others import RecordedRespondent
 from facellava.evaluation.run import Options, evaluate
+from facellava.evaluation.score import arrays
 from facellava.instruct.prompts import question_prompt
 from facellava.instruct.recipe import SourceConfig
 from facellava.types import Sample
@@ -67,12 +70,15 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def scores_of_answers(small: Benchmark, texts: dict[str, str], folder: Path) -> dict[str, float]:
-    """What ``facellava eval --model answers:FILE`` counts."""
+    """What ``facellava eval --model answers:FILE`` would count if it, too, could leave no sample out."""
     path = folder / "answers.jsonl"
     path.write_text("".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in texts.items()))
     who = RecordedRespondent(read_config(f"answers:{path}"))
-    found = evaluate(small, who, folder / "runs", Options(workers=1, draws=2))
-    return {name: interval.value for name, interval in found.views["text"].items()}
+    evaluate(small, who, folder / "runs", Options(workers=1, draws=2))
+    records = [r for r in read_records(folder / "runs" / small.name / who.name) if r.id in texts]
+    parsed = [getattr(small.spec.parse(texts[r.id]), small.spec.field) for r in records]
+    said = [replace(r, status="answered", parsed=p) for r, p in zip(records, parsed, strict=True)]
+    return arrays(small, said, "text").metrics()
 
 
 # --- pictures ---

@@ -17,7 +17,7 @@ from facellava.errors import BudgetExceeded, ConsentNeeded, FileMissing, RunMism
 from facellava.evaluation.benchmark import load_benchmark, read_items
 from facellava.evaluation.fairness import by_group
 from facellava.evaluation.records import RUN, read_records
-from facellava.evaluation.respondents import Prediction, RespondentConfig, connect_respondent, read_config
+from facellava.evaluation.respondents import Ask, Prediction, RespondentConfig, connect_respondent, read_config
 from facellava.evaluation.respondents.make import Access
 from facellava.evaluation.respondents.others import TrivialRespondent
 from facellava.evaluation.run import Options, age_group, evaluate
