@@ -20,10 +20,10 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON.")] = False,
 ) -> int:
     """Train a model in stages; start it with torchrun or accelerate for several cards."""
-    need_training()
     from facellava.training.recipe import load_recipe
 
     chosen = load_recipe(recipe, pairs(changes or [], "--set"))
+    need_training()  # after the recipe: these imports take seconds, a mistake in it should not
     if plan:
         from facellava.training.plan import plan_run
 
