@@ -357,11 +357,15 @@ FIXTURES = (
             edit("labels.csv", "val,cem,fear", "val,cem,dread"),
             (r"labels\.csv, line 4", "expression is 'dread'", "known: anger, .*surprise"),
         ),
-        options=({"file": "labels.csv", "ignore": ["fear"], "where": {"subject": "ann"}}, {"columns": {"age": ""}}),
+        options=(
+            {"file": "labels.csv", "ignore": ["fear"], "where": {"subject": "ann"}},
+            {"columns": {"age": ""}},
+            {"groups": {"who": "subject"}, "at_least": {"age": 20}},
+        ),
         refused={"task": "attributes"},
         free=(
             *("file", "columns", "values", "ignore", "known", "where", "active_from", "inactive_to", "licence"),
-            "redistribute",
+            *("redistribute", "groups", "at_least", "join"),
         ),
     ),
 )

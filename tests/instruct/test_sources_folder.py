@@ -102,3 +102,24 @@ def test_folder_mistakes_are_told_with_their_line(root: Path, row: str, error: t
     write(root, "labels.csv", header, row)
     with pytest.raises(error, match=said):
         read(root)
+
+
+def test_a_second_table_groups_and_least_values(tmp_path: Path) -> None:
+    """Facts beside the labels: joined by id, kept as groups (nought is one, too), rows below a value left out."""
+    rows = [
+        {"id": "a", "file": "a.jpg", "age": 30, "strength": 0.9},
+        {"id": "b", "file": "b.jpg", "age": 40, "strength": 0.2},
+        {"id": "c", "file": "c.jpg", "age": 50, "strength": None},
+    ]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    beside = [{"id": "a", "gender": 0, "age": 99}, {"id": "c", "gender": ""}]
+    (tmp_path / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in beside))
+    options = {"join": "facts.jsonl", "groups": {"gender": "gender"}, "at_least": {"strength": 0.5}}
+    found = list(sources.get("folder").read(tmp_path, "train", **options))
+    assert [(s.id, s.label, dict(s.meta)) for s in found] == [
+        ("folder/a", 30, {"gender": "0"}),
+        ("folder/c", 50, {}),
+    ]
+    (tmp_path / "labels.jsonl").write_text(json.dumps({**rows[0], "strength": "much"}) + "\n")
+    with pytest.raises(SourceLayout, match="line 1: strength is 'much'"):
+        list(sources.get("folder").read(tmp_path, "train", **options))

@@ -97,7 +97,7 @@ def _table(root: Path, path: Path, given: _Options) -> Iterator[tuple[int, dict[
         beside = {str(row.get("id")): row for _, row in _lines(other, "id")}
     for number, row in _lines(path, given.columns.get("file", "file")):
         row = {**beside.get(str(row.get("id")), {}), **row}
-        if _wanted(row, given):
+        if _wanted(row, given, f"{path}, line {number}"):
             yield number, row
 
 
@@ -108,11 +108,19 @@ def _lines(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from ((line.number, dict(line.values)) for line in rows(path, [column]))
 
 
-def _wanted(row: Mapping[str, Any], given: _Options) -> bool:
+def _wanted(row: Mapping[str, Any], given: _Options, place: str) -> bool:
     if any(row.get(column) != value for column, value in given.where.items()):
         return False
-    measured = ((row.get(column), least) for column, least in given.at_least.items())
-    return not any(value not in (None, "") and float(value) < least for value, least in measured)
+    for column, least in given.at_least.items():
+        value = row.get(column)
+        if value is None or value == "":
+            continue
+        try:
+            if float(value) < least:
+                return False
+        except (TypeError, ValueError) as error:
+            raise SourceLayout(f"{place}: {column} is {value!r}, but at_least compares numbers") from error
+    return True
 
 
 @dataclass
