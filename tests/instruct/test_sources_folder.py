@@ -115,11 +115,11 @@ def test_a_second_table_groups_and_least_values(tmp_path: Path) -> None:
     beside = [{"id": "a", "gender": 0, "age": 99}, {"id": "c", "gender": ""}]
     (tmp_path / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in beside))
     options = {"join": "facts.jsonl", "groups": {"gender": "gender"}, "at_least": {"strength": 0.5}}
-    found = list(sources.get("folder").read(tmp_path, "train", **options))
+    found = list(folder.read(tmp_path, "train", **options))
     assert [(s.id, s.label, dict(s.meta)) for s in found] == [
         ("folder/a", 30, {"gender": "0"}),
         ("folder/c", 50, {}),
     ]
     (tmp_path / "labels.jsonl").write_text(json.dumps({**rows[0], "strength": "much"}) + "\n")
     with pytest.raises(SourceLayout, match="line 1: strength is 'much'"):
-        list(sources.get("folder").read(tmp_path, "train", **options))
+        list(folder.read(tmp_path, "train", **options))
