@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from eval_world import benchmark
+from synthetic_clip import make_clip
 
-torch = pytest.importorskip("torch", reason="needs the torch extra")
+from facellava import tasks
+from facellava.errors import FileMissing
+from facellava.evaluation.respondents import Ask, connect_respondent, read_config
+from facellava.evaluation.respondents.make import Access
 
-from eval_world import benchmark  # noqa: E402
-from model_helpers import byte_tokenizer  # noqa: E402
-from synthetic_clip import make_clip  # noqa: E402
-from transformers import (  # noqa: E402
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
-
-from facellava import tasks  # noqa: E402
-from facellava.errors import FileMissing  # noqa: E402
-from facellava.evaluation.respondents import Ask, connect_respondent, read_config  # noqa: E402
-from facellava.evaluation.respondents.make import Access  # noqa: E402
+# not importorskip: importing transformers here would load the model before its tests switch on the checks of shapes
+pytestmark = pytest.mark.skipif(find_spec("transformers") is None, reason="needs the torch extra")
 
 TEMPLATE = (
     "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>"
@@ -32,7 +25,16 @@ TEMPLATE = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import CLIPImageProcessorPil
+    import torch
+    from model_helpers import byte_tokenizer
+    from transformers import (
+        CLIPImageProcessorPil,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
 
     path = tmp_path_factory.mktemp("tiny-llava")
     torch.manual_seed(0)
