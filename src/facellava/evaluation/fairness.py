@@ -128,10 +128,11 @@ def _grouping(
     group_of = {r.vote or r.id: r.groups[by] for r in records}
     groups = np.array([group_of[name] for name in found.ids])
     sizes = Counter(groups.tolist())
-    values = _frame(found.answers, metric, groups, draws, seed)[0]
+    values, gap = _frame(found.answers, metric, groups, draws, seed)
     large = np.isin(groups, [name for name, count in sizes.items() if count >= LEAST])
-    gap = Interval(math.nan, math.nan, math.nan)
-    if len(set(groups[large])) > 1:
+    if len(set(groups[large])) < 2:
+        gap = Interval(math.nan, math.nan, math.nan)
+    elif not large.all():
         index = np.flatnonzero(large)
         gap = _frame(found.answers.take(index), metric, groups[index], draws, seed)[1]
     listed = tuple(Group(name, sizes[name], values[name]) for name in sorted(sizes))

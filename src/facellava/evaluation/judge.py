@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -43,7 +43,7 @@ from facellava.llm import (
     provider_config,
     require_consent,
 )
-from facellava.types import FaceClip, Sample
+from facellava.types import FaceClip, MediaKind, Sample
 
 CRITERIA = ("description_media", "description_label", "completeness")
 """Reasoning against the video, against the ground truth, and its completeness: the columns of Table 10."""
@@ -132,18 +132,18 @@ class Judge:
             )
         except Rejected as rejected:
             return {"code": rejected.code, "message": rejected.message}
-        made = {"model": self.config.model, "prompt": prompt(task, "judge", "judge", _kind(record)).hash}
+        made = {
+            "model": self.config.model,
+            "prompt": prompt(task, "judge", "judge", cast(MediaKind, record.media)).hash,
+        }
         return {"marks": marks, "reason": reason, **made, **dataclasses.asdict(asked)}
-
-
-def _kind(record: Record) -> Any:
-    return record.media
 
 
 def _sample(record: Record, task: str) -> Sample:
     """What the prompt needs of the sample."""
     known = record.known
-    return Sample(record.id, record.id.partition("/")[0], "test", task, Path("/"), _kind(record), record.truth, known)
+    source, kind = record.id.partition("/")[0], cast(MediaKind, record.media)
+    return Sample(record.id, source, "test", task, Path("/"), kind, record.truth, known)
 
 
 def judge_runs(

@@ -133,9 +133,8 @@ def _describe(
     truth = [[i.sample.id, i.fold, i.sample.label, i.sample.known] for i in items]
     first = next(iter(by_fold.values()))
     protocol = dataclasses.asdict(benchmark)
-    protocol["sources"] = [
-        {**source, "root": ""} for source in protocol["sources"]
-    ]  # where it lies is not the protocol
+    # where the data lies is not the protocol
+    protocol["sources"] = [{**source, "root": ""} for source in protocol["sources"]]
     return {
         "same": {
             "benchmark": protocol,
