@@ -62,6 +62,17 @@ class Benchmark:
         spec = self.spec
         return spec.subset(self.labels) if self.labels else spec.names
 
+    def names_for(self, sample: Sample) -> tuple[str, ...]:
+        """The labels that a question about a sample offers.
+
+        A dataset without a list of its own says for each sample what it was looked at for.
+        """
+        return sample.known if self.spec.kind == "multi" and not self.labels else self.names
+
+    def vote_of(self, sample: Sample) -> str:
+        """The video that a sample votes for; "" where every sample counts."""
+        return "/".join(str(sample.meta.get(key, "")) for key in self.vote)
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -255,11 +255,8 @@ def _answer_key(purpose: str, item: Item, clips: Mapping[str, Mapping[str, Any]]
 
 
 def _ask(benchmark: Benchmark, item: Item, purpose: Any) -> Ask:
-    sample, spec = item.sample, benchmark.spec
-    names = benchmark.names
-    if spec.kind == "multi" and not benchmark.labels:
-        names = sample.known  # a dataset without a list of its own says for each sample what it was looked at for
-    return Ask(sample.id, spec, names, sample.kind, purpose, item.fold)
+    sample = item.sample
+    return Ask(sample.id, benchmark.spec, benchmark.names_for(sample), sample.kind, purpose, item.fold)
 
 
 Work = tuple[str, Respondent, Ask, Mapping[str, Any] | None]
@@ -347,7 +344,7 @@ def _record(
         "truth": sample.label,
         "known": sample.known,
         "groups": _groups(benchmark, item),
-        "vote": "/".join(str(sample.meta.get(key, "")) for key in benchmark.vote),
+        "vote": benchmark.vote_of(sample),
         "clip": made["clip"] or "" if made else "",
     }
     if made is not None and not made["clip"]:

@@ -8,17 +8,10 @@ from facellava.instruct.prompts import question_prompt
 from facellava.tasks.task import fill_media
 
 
-def names_asked(benchmark: Benchmark, item: Item) -> tuple[str, ...]:
-    """The labels to choose from, as in a run: the benchmark's list, or what this sample was looked at for."""
-    if benchmark.spec.kind == "multi" and not benchmark.labels:
-        return item.sample.known
-    return benchmark.names
-
-
 def question(benchmark: Benchmark, item: Item, frames: int) -> str:
     """The prompt for models that were not trained by us (appendix G.2)."""
     sample = item.sample
-    return question_prompt(benchmark.task, "metric", names_asked(benchmark, item), sample.kind, frames)[1]
+    return question_prompt(benchmark.task, "metric", benchmark.names_for(sample), sample.kind, frames)[1]
 
 
 def own_question(benchmark: Benchmark, item: Item) -> str:
@@ -36,5 +29,5 @@ def unanswered(benchmark: Benchmark, item: Item) -> Record:
         subject=sample.subject,
         truth=sample.label,
         known=sample.known,
-        vote="/".join(str(sample.meta.get(key, "")) for key in benchmark.vote),
+        vote=benchmark.vote_of(sample),
     )
