@@ -15,13 +15,13 @@ import facellava
 PACKAGE = Path(facellava.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"errors", "types", "files", "settings", "arrow"},
+    {"errors", "types", "files", "settings", "arrow", "interrupt"},
     {"tasks", "face", "model", "weights", "llm"},
     {"runtime"},
     {"results"},
     {"analyzer", "answers", "consistency", "overlay", "notice", "instruct"},
-    {"training", "evaluation"},
-    {"serving"},
+    {"training", "evaluation", "vllm_plugin"},
+    {"server"},
     {"cli"},
 ]
 """Later layers may import earlier ones, never the other way round. ``ARCHITECTURE.md`` draws the same order."""
@@ -104,7 +104,7 @@ def test_checker_sees_every_form_of_import(tmp_path: Path, monkeypatch: pytest.M
         "from .. import model\n"
         "def late():\n    from facellava.analyzer import load\n"
         "from typing import TYPE_CHECKING\n"
-        "if TYPE_CHECKING:\n    from facellava.serving import z\n"
+        "if TYPE_CHECKING:\n    from facellava.server import z\n"
     )
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
     assert {unit for _, unit in _imported_units(source)} == {"cli", "face", "runtime", "model", "analyzer"}

@@ -2,6 +2,8 @@
 
 ``transformers`` offers no entry point for this. So: when it is already loaded, register at once; otherwise watch
 for its import and register right after it, when nothing of it is half-loaded.
+
+Their processor is given pictures; it lies below the folder that finds faces in them, so it asks here for who does.
 """
 
 from __future__ import annotations
@@ -12,8 +14,14 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = ["install", "register"]
+if TYPE_CHECKING:
+    from facellava.face import OneFace
+    from facellava.model.experts import ExpertEncoder
+    from facellava.types import Crop
+
+__all__ = ["face_encoder", "face_reader", "install", "register"]
 
 _WATCHED = "transformers"
 
@@ -71,6 +79,22 @@ class _Watcher(MetaPathFinder):
                     spec.loader = _AfterLoad(spec.loader)
                 return spec
         return None
+
+
+def face_reader(margin: float, crop: Crop) -> OneFace:
+    """What finds the face that a chat is about, with the front end that ``Analyzer`` uses."""
+    from facellava import weights
+    from facellava.face import FaceFrontEnd, OneFace
+
+    return OneFace(FaceFrontEnd(weights.resolve, margin=margin, crop=crop))
+
+
+def face_encoder() -> ExpertEncoder:
+    """The face experts, for models that look through them."""
+    from facellava import weights
+    from facellava.model.experts import ExpertEncoder
+
+    return ExpertEncoder(weights.resolve)
 
 
 def install() -> None:

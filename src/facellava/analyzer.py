@@ -15,15 +15,16 @@ from facellava import tasks as task_registry
 from facellava import weights
 from facellava.consistency import contradictions
 from facellava.errors import MissingExtra, UsageError
-from facellava.face import FaceFrontEnd, Policy, read_media
+from facellava.face import FaceFrontEnd, Limits, Policy, largest, read_media
+from facellava.face.crop import square_around
 from facellava.model.regions import REGION_NAMES
 from facellava.results import FaceResult, MediaResult
 from facellava.runtime.build import DEFAULT_MODEL, Progress, ensure_built
-from facellava.types import FaceClip, Media
+from facellava.types import FaceClip, Media, MediaKind, Precision
 
 if TYPE_CHECKING:
     from facellava.runtime.constrained import Constraint
-    from facellava.runtime.engine import Engine
+    from facellava.runtime.engine import Engine, Seen
 
 __all__ = ["Analyzer", "load"]
 
@@ -53,17 +54,23 @@ class Analyzer:
         """Name of the model, as it appears in results."""
         return self.engine.name
 
-    def clips(self, source: str | Path | bytes | np.ndarray, *, policy: Policy = "all") -> tuple[Media, list[FaceClip]]:
+    def clips(
+        self, source: str | Path | bytes | np.ndarray, *, policy: Policy = "all", limits: Limits | None = None
+    ) -> tuple[Media, list[FaceClip]]:
         """Decode a picture or video and find its faces, cropped as this model was trained.
+
+        Args:
+            limits: what is refused before decoding, see ``facellava.face.Limits``.
 
         Raises:
             FacellavaError: the medium cannot be read or shows no face; see ``facellava.errors``.
         """
-        media = read_media(source)
+        media = read_media(source, limits=limits)
         with self._lock:
             if policy not in self._fronts:
+                engine = self.engine
                 self._fronts[policy] = FaceFrontEnd(
-                    self._resolve, margin=self.engine.margin, policy=policy, threads=self._threads
+                    self._resolve, margin=engine.margin, crop=engine.crop, policy=policy, threads=self._threads
                 )
             return media, self._fronts[policy].clips(media)
 
@@ -88,13 +95,32 @@ class Analyzer:
         Raises:
             FacellavaError: nothing could be analysed; see ``facellava.errors``.
         """
-        wanted = self._wanted(tasks, mode)
+        wanted = wanted_tasks(tasks, mode)
         media, clips = self.clips(source, policy=policy)
         shown = len(media.frames) // 2
-        with self._lock:
-            faces = tuple(self._face(clip, wanted, media, shown, explain) for clip in clips)
+        faces = self.describe(clips, wanted, media.kind, float(media.times[shown]), explain=explain)
         name = str(source) if isinstance(source, str | Path) else "<memory>"
         return MediaResult(media=name, kind=media.kind, model=self.name, faces=faces, frame=media.frames[shown])
+
+    def describe(
+        self,
+        clips: Sequence[FaceClip],
+        tasks: Sequence[str],
+        kind: MediaKind,
+        moment: float,
+        *,
+        explain: bool = True,
+        look: Callable[[FaceClip], Seen] | None = None,
+    ) -> tuple[FaceResult, ...]:
+        """The tasks of faces that were found already.
+
+        Args:
+            tasks: see ``wanted_tasks``.
+            moment: seconds of the representative frame.
+            look: reads a face; the engine's own ``look`` unless somebody keeps what was read.
+        """
+        with self._lock:
+            return tuple(self._face(clip, tasks, kind, moment, explain, look or self.engine.look) for clip in clips)
 
     def ask(
         self,
@@ -117,7 +143,7 @@ class Analyzer:
         if not question.strip():
             raise UsageError("the question is empty: ask something, e.g. 'What is the mouth doing?'")
         _, clips = self.clips(source)
-        clip = self._chosen(clips, face)
+        clip = chosen_face(clips, face)
 
         def pieces() -> Iterator[str]:
             with self._lock:
@@ -126,29 +152,18 @@ class Analyzer:
 
         return pieces() if stream else "".join(pieces())
 
-    def _chosen(self, clips: list[FaceClip], face: int | None) -> FaceClip:
-        if face is None:
-            return max(clips, key=lambda clip: clip.quality.size)
-        for clip in clips:
-            if clip.face_id == face:
-                return clip
-        raise UsageError(f"there is no face {face}: found faces {', '.join(str(c.face_id) for c in clips)}")
-
-    def _wanted(self, tasks: Sequence[str] | None, mode: Mode) -> list[str]:
-        if mode == "movements":
-            refused = [t for t in tasks or () if t not in MOVEMENT_TASKS]
-            if refused:
-                raise UsageError(f"mode 'movements' reports action units only, not {', '.join(refused)}")
-            return list(MOVEMENT_TASKS)
-        if tasks is None:
-            return list(task_registry.all_tasks())
-        asked = {task_registry.get(name).name for name in tasks}
-        return [name for name in task_registry.all_tasks() if name in asked]
-
-    def _face(self, clip: FaceClip, wanted: list[str], media: Media, shown: int, explain: bool) -> FaceResult:
+    def _face(
+        self,
+        clip: FaceClip,
+        wanted: Sequence[str],
+        kind: MediaKind,
+        moment: float,
+        explain: bool,
+        look: Callable[[FaceClip], Seen],
+    ) -> FaceResult:
         from facellava.answers import abstain, answer_task, reason_to_abstain
 
-        nearest = int(np.abs(clip.times - media.times[shown]).argmin())
+        nearest = int(np.abs(clip.times - moment).argmin())
         common: dict[str, Any] = {
             "id": clip.face_id,
             "box": tuple(float(v) for v in clip.boxes[nearest]),
@@ -159,9 +174,9 @@ class Analyzer:
         reason = reason_to_abstain(clip)
         if reason is not None:
             return FaceResult(**common, **dict[str, Any]((name, abstain(name, reason)) for name in wanted))
-        seen = self.engine.look(clip)
+        seen = look(clip)
         results: dict[str, Any] = {
-            name: answer_task(self.engine, seen, task_registry.get(name), media.kind, explain=explain)
+            name: answer_task(self.engine, seen, task_registry.get(name), kind, explain=explain)
             for name in wanted
         }
         shares = map(float, seen.region_attention)
@@ -170,19 +185,44 @@ class Analyzer:
         return FaceResult(**common, **results, notes=notes, region_attention=attention)
 
 
+def chosen_face(clips: Sequence[FaceClip], face: int | None) -> FaceClip:
+    """The face of this number, the largest one for None. Raises UsageError for a number that there is not."""
+    if face is None:
+        return largest(clips)
+    for clip in clips:
+        if clip.face_id == face:
+            return clip
+    raise UsageError(f"there is no face {face}: found faces {', '.join(str(c.face_id) for c in clips)}")
+
+
+def wanted_tasks(tasks: Sequence[str] | None, mode: Mode) -> list[str]:
+    """Names of tasks in canonical order, all of them for None.
+
+    Raises:
+        UsageError: an unknown task, or one that ``mode="movements"`` does not report.
+    """
+    if mode == "movements":
+        refused = [t for t in tasks or () if t not in MOVEMENT_TASKS]
+        if refused:
+            raise UsageError(f"mode 'movements' reports action units only, not {', '.join(refused)}")
+        return list(MOVEMENT_TASKS)
+    if tasks is None:
+        return list(task_registry.all_tasks())
+    asked = {task_registry.get(name).name for name in tasks}
+    return [name for name in task_registry.all_tasks() if name in asked]
+
+
 def _source_landmarks(clip: FaceClip, frame: int) -> np.ndarray:
     """Landmarks of one frame from crop fractions back to source pixels."""
-    x0, y0, x1, y1 = clip.boxes[frame]
-    side = (1 + clip.margin) * max(x1 - x0, y1 - y0)
-    corner = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) - side / 2
-    return (clip.landmarks[frame] * side + corner).astype(np.float32)
+    square = square_around(clip.boxes[frame], clip.margin, clip.crop)
+    return (clip.landmarks[frame] * square.side + (square.x, square.y)).astype(np.float32)
 
 
 def load(
     model: str | None = None,
     *,
     threads: int | None = None,
-    precision: Literal["int8", "fp32"] = "int8",
+    precision: Precision | None = None,
     progress: bool | Progress = True,
     offline: bool | None = None,
 ) -> Analyzer:
@@ -192,12 +232,15 @@ def load(
         model: folder of a trained model (the small default's difference, or ``final`` of a run, which needs the torch
             extra and uses a GPU where there is one); the shipped default when None.
         threads: CPU threads; by default all cores, but no more than four: the model is small.
-        precision: ``int8`` (default) or ``fp32`` weights of the language model.
+        precision: of the language model's weights. The small default has ``int8`` (without a wish) and ``fp32``. A
+            trained folder has ``bf16`` and ``fp32`` (without a wish, what suits the device) and ``int8``; ``int4``, and
+            ``int8`` on a GPU, need the quantize extra and a GPU. All but its linear layers stays whole.
         progress: show progress on a terminal, or a callback (what, done, total).
         offline: never contact a package index.
 
     Raises:
-        FacellavaError: weights cannot be had, the cache cannot be written, the folder holds no model.
+        FacellavaError: weights cannot be had, the cache cannot be written, the folder holds no model, or the model has
+            no such precision.
     """
     from facellava.runtime.engine import OnnxEngine
 
@@ -210,12 +253,14 @@ def load(
     source = Path(model) if model is not None else DEFAULT_MODEL
     n = threads or min(MAX_THREADS, os.cpu_count() or 1)
     if (source / "config.json").is_file() and not (source / "model.json").is_file():
-        return Analyzer(_torch_engine(source, resolve, n), resolve, threads=n)
-    folder = ensure_built(source, weights.cache_dir(), resolve, precision=precision, progress=building)
+        return Analyzer(_torch_engine(source, resolve, n, precision), resolve, threads=n)
+    if precision not in (None, "int8", "fp32"):
+        raise UsageError(f"the small default has precision int8 or fp32, not {precision}")
+    folder = ensure_built(source, weights.cache_dir(), resolve, precision=precision or "int8", progress=building)
     return Analyzer(OnnxEngine(folder, resolve, threads=n), resolve, threads=n)
 
 
-def _torch_engine(folder: Path, resolve: Callable[[str], Path], threads: int) -> Engine:
+def _torch_engine(folder: Path, resolve: Callable[[str], Path], threads: int, precision: Precision | None) -> Engine:
     try:
         import torch
         import transformers  # noqa: F401
@@ -224,7 +269,7 @@ def _torch_engine(folder: Path, resolve: Callable[[str], Path], threads: int) ->
     from facellava.runtime.torch_engine import TorchEngine
 
     torch.set_num_threads(threads)
-    return TorchEngine(folder, resolve)
+    return TorchEngine(folder, resolve, precision=precision or "")
 
 
 def _print_progress(what: str, done: int, total: int) -> None:

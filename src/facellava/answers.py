@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from facellava.model.expert_report import read_years
 from facellava.results import (
     ActionUnitsResult,
     AgeResult,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 MIN_SIZE, MIN_BLUR, MAX_YAW = 32.0, 4.0, 60.0
 """Below 32 source pixels, below this Laplacian variance, or turned further than this many degrees: abstain."""
 EXPLANATION_TOKENS = 56
-RANGE_MASS = 0.8
-"""Share of the age distribution that the reported range covers."""
 
 _RESULTS = {
     "expression": ExpressionResult,
@@ -71,7 +70,7 @@ def answer_task(engine: Engine, seen: Seen, task: Task, media: str, *, explain: 
             distribution = seen.head[task.name].astype(np.float64)
         else:
             distribution = engine.score_years(seen, question, [task.head(year) for year in range(100)])
-        years, low, high = _years(distribution)
+        years, low, high = read_years(distribution)
         return AgeResult(years=years, range=(low, high), text=speak(engine, seen, task, question, years))
     if task.kind == "single":
         names = list(task.names)
@@ -128,11 +127,3 @@ def _head_only(engine: Engine, seen: Seen, task: Task, question: str, value: str
 def _tempered(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     powered = p ** (1 / temperature)
     return powered / powered.sum()
-
-
-def _years(distribution: NDArray[np.float64]) -> tuple[int, int, int]:
-    """Median and the central range that holds ``RANGE_MASS`` of a distribution over whole years."""
-    mass = np.cumsum(distribution)
-    tail = (1 - RANGE_MASS) / 2
-    low, middle, high = (int(np.searchsorted(mass, q)) for q in (tail, 0.5, 1 - tail))
-    return middle, low, min(high, len(distribution) - 1)

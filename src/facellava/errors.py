@@ -6,6 +6,8 @@ The table in ``docs/exit-codes.md`` is held equal to this module by a test.
 from __future__ import annotations
 
 __all__ = [
+    "AddressUnavailable",
+    "ApiKeyNeeded",
     "BudgetExceeded",
     "BuildLocked",
     "ConsentNeeded",
@@ -215,3 +217,15 @@ class TrainingFailed(FacellavaError):
     """Training went wrong numerically; the last checkpoint is kept."""
 
     code, exit_code = "training_failed", 43
+
+
+class ApiKeyNeeded(FacellavaError):
+    """A server that others can reach was to start without an API key."""
+
+    code, exit_code = "api_key_needed", 50
+
+
+class AddressUnavailable(FacellavaError):
+    """A server cannot listen where it was told to: the port is taken, or the address is not this machine's."""
+
+    code, exit_code = "address_unavailable", 51

@@ -18,6 +18,11 @@ N_LANDMARKS = 68
 N_BLENDSHAPES = 52
 
 MediaKind = Literal["image", "video"]
+Precision = Literal["fp32", "bf16", "int8", "int4"]
+"""How a model's weights are kept; 8 and 4 bits only in the language model's linear layers."""
+Crop = Literal["centred", "corner"]
+"""Squares around a face's box. ``centred``: on its centre, as wide as its longer side (appendix E.1). ``corner``: from its
+top left corner, as wide as the mean of its sides (the official release)."""
 
 
 class Frames(Protocol):
@@ -106,6 +111,7 @@ class FaceClip:
         quality: see Quality.
         source: see Source.
         margin: the crop's side is ``(1 + margin)`` times the longer side of the box.
+        crop: where the square lies, see ``Crop``.
         spans: [start, end] seconds in which the face is present; gaps between them are explicit.
     """
 
@@ -119,6 +125,7 @@ class FaceClip:
     source: Source
     margin: float = 0.0
     spans: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
+    crop: Crop = "centred"
 
     def __post_init__(self) -> None:
         t = len(self.frames)

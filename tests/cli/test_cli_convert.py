@@ -40,6 +40,21 @@ def test_there_and_back(run, source: Path, tmp_path: Path) -> None:
     assert first.keys() == second.keys() and all(first[key].equal(second[key]) for key in first)
 
 
+def test_a_profile_of_the_release(run, tmp_path: Path) -> None:
+    import layouts_world as world
+
+    source = world.checkpoint(tmp_path / "release", "official", tokenizer=True)
+    code, out, errors = run("convert", source, tmp_path / "ours", "--profile", "release", *OPTIONS)
+    assert (code, errors) == (0, "") and "profile: release" in out
+    settings = json.loads((tmp_path / "ours" / "processor_config.json").read_text())
+    assert settings["style"]["before_all"].startswith("A chat between a curious human")
+    assert settings["config"]["crop"] == "corner" and settings["config"]["fusion"]["landmarks"] == "none"
+    code, out, errors = run("convert", source, "--check", "--profile", "release-landmarks", "--json", *OPTIONS)
+    assert code == 0 and json.loads(out)["profile"] == "release-landmarks"
+    code, out, errors = run("convert", source, tmp_path / "x", "--profile", "mine", *OPTIONS)
+    assert (code, out) == (2, "") and "there is no profile 'mine'; known: release, release-landmarks" in errors
+
+
 def test_warnings_are_on_standard_error(run, tmp_path: Path) -> None:
     import layouts_world as world
 

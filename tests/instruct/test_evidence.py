@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -63,9 +64,9 @@ def test_answers_are_careful_and_short() -> None:
         assert not FORBIDDEN.search(turn.answer), turn
         assert "Attractive" not in turn.answer
         assert len(turn.answer.split()) <= 60, turn
-        assert not re.search(r"\{|\}", turn.answer) or turn.task == "format", turn
+        assert not re.search(r"\{|\}", turn.answer) or turn.task in ("format", "follow"), turn
         assert not re.search(r"  |\.\.|,,| ,| \.", turn.answer), turn
-        assert "{" not in turn.question
+        assert not re.search(r"\{\w", turn.question), "a place that was not filled"
 
 
 def test_sentences_begin_with_a_capital_and_end_with_a_stop() -> None:
@@ -113,7 +114,7 @@ def test_unknown_evidence_is_neither_asked_nor_mentioned() -> None:
     only_age = replace(NOTHING, age=40)
     for _ in range(100):
         for turn in conversation(only_age, rng):
-            assert turn.task in ("age", "free", "format", "refusal")
+            assert turn.task in ("age", "free", "format", "refusal", "follow")
             assert "expression is" not in turn.answer
     assert all(turn.task in ("free", "refusal") for _ in range(50) for turn in conversation(NOTHING, rng))
 
@@ -123,7 +124,7 @@ def test_unknown_attributes_are_never_mentioned() -> None:
     evidence = replace(NOTHING, attributes={"Smiling": True, "Eyeglasses": True}, expression="happiness", age=50)
     for _ in range(100):
         for turn in conversation(evidence, rng):
-            if turn.task not in ("refusal", "format"):
+            if turn.task not in ("refusal", "format", "follow"):
                 found = ATTRIBUTES.parse(turn.answer).present or ()
                 assert set(found) <= {"Smiling", "Eyeglasses", "Male"} - {"Male"}, turn
 
@@ -153,19 +154,45 @@ def test_formats_are_obeyed() -> None:
     for turn in many_turns(600, seed=11):
         if turn.task != "format":
             continue
-        if "JSON" in turn.question:
+        if "JSON" in turn.question or "{" in turn.question:
             seen.add("json")
             assert isinstance(json.loads(turn.answer), dict)
-        elif "word" in turn.question:
+        elif re.search("word|[Jj]ust say", turn.question):
             seen.add("word")
             assert len(turn.answer.split()) == 1
         elif "yes or no" in turn.question.lower():
             seen.add("yes/no")
             assert turn.answer in ("Yes.", "No.")
+        elif re.search(r"AU|[Cc]ode", turn.question):
+            seen.add("codes")
+            assert re.fullmatch(r"AU\d+(, AU\d+)*|None\.", turn.answer), turn
         else:
             seen.add("age")
             assert turn.answer.isdigit()
-    assert seen == {"json", "word", "yes/no", "age"}
+    assert seen == {"json", "word", "yes/no", "codes", "age"}
+
+
+def test_second_questions_mean_something_after_the_first_only() -> None:
+    rng, seen = random.Random(12), set()
+    for _ in range(800):
+        evidence = random_evidence(rng)
+        turns = conversation(evidence, rng)
+        for before, turn in itertools.pairwise(turns):
+            if turn.task != "follow":
+                continue
+            seen.add((before.task, turn.answer[0] == "{"))
+            if turn.answer[0] == "{":
+                key = {"deepfake": "authenticity"}.get(before.task, before.task)
+                assert list(json.loads(turn.answer)) == [key]
+                stated = json.loads(turn.answer)[key]
+                parsed = getattr(tasks.get(before.task).parse(before.answer), tasks.get(before.task).field)
+                assert stated == (list(parsed) if isinstance(parsed, tuple) else parsed), (before, turn)
+            if match := re.search(r"\d+\?", turn.question):
+                limit = int(match[0][:-1])
+                assert turn.answer.startswith("Yes" if evidence.age > limit else "No"), turn
+        assert turns[0].task != "follow"
+    assert {task for task, _ in seen} == {"expression", "action_units", "age", "deepfake"}
+    assert {as_json for _, as_json in seen} == {True, False}
 
 
 def test_yes_no_answers_follow_the_evidence() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import pytest
 
 from facellava import tasks
 from facellava.errors import FileMissing
-from facellava.instruct.open_faces import ACTIVE, INACTIVE, read_photos, read_renders
+from facellava.instruct.open_faces import ACTIVE, INACTIVE, PHOTO_UNITS, WEAK_UNITS, read_photos, read_renders
 
 NAMES = tuple(label.name for label in tasks.get("attributes").labels)
+
+
+def read_rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_photos_have_the_stated_counts(shared_dir: Path) -> None:
@@ -35,8 +40,6 @@ def test_noise_and_unasked_attributes_never_appear(shared_dir: Path) -> None:
 
 
 def test_render_units_between_the_thresholds_are_unknown(shared_dir: Path) -> None:
-    import json
-
     weights = {}
     for line in (shared_dir / "faces" / "renders.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -50,6 +53,24 @@ def test_render_units_between_the_thresholds_are_unknown(shared_dir: Path) -> No
         else:
             assert face.action_units["AU12"] == (weight >= ACTIVE)
     assert checked > 50
+
+
+def test_units_that_only_renders_show_are_denied_on_training_photographs(shared_dir: Path) -> None:
+    faces = {f.id: f for f in read_photos(shared_dir / "faces", NAMES)}
+    rows = read_rows(shared_dir / "faces" / "annotations.jsonl")
+    denied = 0
+    for row in rows:
+        units = faces[row["id"]].action_units
+        if row["split"] == "test":
+            assert not set(units) - set(PHOTO_UNITS), "held-out faces are judged by what is reliable only"
+            continue
+        assert not any(units.get(unit) for unit in WEAK_UNITS), "a doubtful yes is no yes"
+        if "AU9" in row["action_units"]:
+            assert "AU9" not in units
+        elif "AU9" not in row["unsure"]:
+            assert units["AU9"] is False
+            denied += 1
+    assert denied > 2000
 
 
 def test_a_wrong_root_says_what_is_missing(tmp_path: Path) -> None:

@@ -11,16 +11,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from facellava.model.config import ClipVisionConfig, ExpertVisionConfig, FaceLlavaConfig, FusionConfig
-from facellava.model.expert_spec import ExpertSpec, binary, number, single
 from facellava.types import FaceClip, Quality, Source
 
 VOCABULARY = 300
 PLACEHOLDER = VOCABULARY  # outside the vocabulary, as Vicuna's 32000
 DIM = 32
 TINY_VISION = ClipVisionConfig(width=16, layers=2, heads=2, mlp=32, patch=4, image_size=12, frames=3)
-EXPERT_VALUES, EXPERT_WIDTH, EXPERT_GRID = 5, 12, 3
-SPEC = ExpertSpec((single("mood", ("good", "bad")), binary("hat", (3, 4)), number("age", 20)))
-EXPERT_VISION = ExpertVisionConfig(SPEC.to_dict(), EXPERT_VALUES, EXPERT_WIDTH, EXPERT_GRID, frames=3, folds=2)
+EXPERT_WIDTH, EXPERT_GRID = 12, 3
+EXPERT_VISION = ExpertVisionConfig(EXPERT_WIDTH, EXPERT_GRID, frames=3)
 
 
 def close(actual: Tensor, expected: Tensor, atol: float) -> None:
@@ -51,8 +49,7 @@ def visual_inputs(config: FaceLlavaConfig, frames: int = 1, batch: int = 1, seed
     """Random visual inputs of the kinds that the configuration needs."""
     g = torch.Generator().manual_seed(seed)
     if config.vision.kind == "experts":
-        maps = torch.randn(batch, frames, EXPERT_GRID**2, EXPERT_WIDTH, generator=g)
-        inputs = {"vision_features": maps, "expert_values": torch.randn(batch, frames, EXPERT_VALUES, generator=g)}
+        inputs = {"vision_features": torch.randn(batch, frames, EXPERT_GRID**2, EXPERT_WIDTH, generator=g)}
     else:
         inputs = {"pixel_values": torch.randn(batch, frames, 3, 12, 12, generator=g)}
     if config.fusion.uses_landmarks:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from model_helpers import (
     DIM,
+    EXPERT_GRID,
     EXPERT_VISION,
     PLACEHOLDER,
-    SPEC,
     VOCABULARY,
     close,
     prompt,
@@ -118,8 +118,6 @@ def test_missing_and_superfluous_inputs_are_refused():
         model(**inputs)
     with pytest.raises(ValueError, match="leave out pixel_values, landmarks"):
         model(inputs_embeds=torch.zeros(1, 3, DIM), **inputs)
-    with pytest.raises(ValueError, match="does not know fold"):
-        model.encode_visual(**inputs, fold=torch.tensor([0]))
     with pytest.raises(ValueError, match="needs parsing_values"):
         build(fusion=TABLE_6["simple_face_parsing"]).encode_visual(pixel_values=inputs["pixel_values"])
 
@@ -184,30 +182,31 @@ def test_save_and_load(tmp_path, vision, tied):
     assert (table.data_ptr() == head.data_ptr()) == tied
 
 
-def test_expert_tokens_come_first():
+def test_maps_of_experts_are_standardised_and_projected():
     model = build(vision=EXPERT_VISION)
     inputs = visual_inputs(model.config, 3)
+    model.vision_tower.map_mean.fill_(1.0)
+    model.vision_tower.map_std.fill_(0.5)
     with torch.no_grad():
         seen = model.encode_visual(**inputs, need_attention=True)
-        tower = model.vision_tower(inputs["vision_features"], inputs["expert_values"])
-    k = SPEC.n_tokens
-    assert seen.tokens.shape == (1, k + 27, DIM)
-    assert model.num_visual_tokens(3) == k + 27
-    close(seen.tokens[:, :k], tower.tokens, 0.0)
-    close(seen.probabilities, tower.probabilities, 0.0)
+        by_hand = model.projector(((inputs["vision_features"] - 1) * 2).clamp(-4, 4))
+        fused, _ = model._fuse(by_hand, inputs["landmarks"], None, False)
+    assert seen.tokens.shape == (1, 27, DIM) and model.num_visual_tokens(3) == 27
+    close(seen.tokens, fused.flatten(1, 2), 1e-6)
     assert seen.attention.shape == (1, 3, 8, 9, 9)
-    with pytest.raises(ValueError, match="expert_values"):
-        model.encode_visual(vision_features=inputs["vision_features"], landmarks=inputs["landmarks"])
+    with pytest.raises(ValueError, match="needs vision_features, and no pixel_values"):
+        model.encode_visual(pixel_values=torch.zeros(1, 3, 3, 12, 12), landmarks=inputs["landmarks"])
 
 
-def test_expert_folds_reach_the_tower():
-    model = build(vision=EXPERT_VISION)
-    inputs = visual_inputs(model.config, batch=2)
+def test_pooled_frames_are_the_mean_of_the_frames():
+    model, pooled = build(vision=EXPERT_VISION), build(vision=EXPERT_VISION, pool_frames=True)
+    pooled.load_state_dict(model.state_dict())
+    inputs = visual_inputs(model.config, 3)
     with torch.no_grad():
-        first = model.encode_visual(**inputs, fold=torch.tensor([0, 0])).probabilities
-        second = model.encode_visual(**inputs, fold=torch.tensor([0, 1])).probabilities
-    close(first[0], second[0], 0.0)
-    assert (first[1] - second[1]).abs().max() > 1e-4
+        every = model.encode_visual(**inputs).tokens.unflatten(1, (3, EXPERT_GRID**2))
+        close(pooled.encode_visual(**inputs).tokens, every.mean(1), 1e-6)
+    assert pooled.num_visual_tokens(3) == pooled.num_visual_tokens(1) == EXPERT_GRID**2
+    assert greedy(pooled, prompt(pooled.config, 3), **inputs).shape == (1, 6)
 
 
 def test_other_language_models():

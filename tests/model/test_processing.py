@@ -7,7 +7,6 @@ import pytest
 import torch
 from model_helpers import (
     EXPERT_GRID,
-    EXPERT_VALUES,
     EXPERT_VISION,
     EXPERT_WIDTH,
     byte_tokenizer,
@@ -19,6 +18,7 @@ from transformers import AutoProcessor
 import facellava.model
 from facellava.errors import FileMissing, UsageError
 from facellava.model.config import TABLE_6, ClipVisionConfig
+from facellava.model.expert_report import ExpertHead, HeadSpec
 from facellava.model.frames import frame_indices
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.preprocess import pixel_values
@@ -36,7 +36,7 @@ class MeanEncoder:
         t = len(frames)
         maps = frames.reshape(t, -1)[:, : EXPERT_GRID**2 * EXPERT_WIDTH].reshape(t, EXPERT_GRID**2, EXPERT_WIDTH)
         values = np.stack([landmarks.mean((1, 2)), blendshapes.mean(1)], axis=1)
-        return maps.astype(np.float32), np.resize(values, (t, EXPERT_VALUES)).astype(np.float32)
+        return maps.astype(np.float32), values.astype(np.float32)
 
 
 def processor(**parts) -> FaceLlavaProcessor:
@@ -135,11 +135,39 @@ def test_experts_feed_the_model():
     clips = [face_clip(5, seed=1), face_clip(7, seed=2)]
     batch = p(clips, [[ASK, ANSWER], [ASK, ANSWER]], training=True)
     assert batch["vision_features"].shape == (2, 3, EXPERT_GRID**2, EXPERT_WIDTH)
-    assert batch["expert_values"].shape == (2, 3, EXPERT_VALUES)
-    assert "pixel_values" not in batch
+    assert not {"pixel_values", "expert_values"} & batch.keys()
     assert torch.isfinite(FaceLlavaForConditionalGeneration(config)(**batch).loss)
     with pytest.raises(UsageError, match="encoder="):
         processor(vision=EXPERT_VISION)(face_clip(), [ASK])
+
+
+def test_what_the_experts_find_opens_the_conversation(tmp_path):
+    config = tiny_config(vision=EXPERT_VISION)
+    spec = HeadSpec.of({"age", "AU12"})
+    sizes = {"patches": (2, EXPERT_WIDTH), "regions": (1, EXPERT_WIDTH), "hidden": (3, 2 + 2 * EXPERT_GRID**2 + 9)}
+    sizes |= {"out": (101, 3), "skip": (101, 2)}
+    arrays = {
+        f"{kind}_{of}": np.full(n, of == "std", np.float32)
+        for kind, n in (("map", EXPERT_WIDTH), ("value", 2))
+        for of in ("mean", "std")
+    }
+    for name, size in sizes.items():
+        arrays |= {
+            f"heads.0.{name}.weight": np.zeros(size, np.float32),
+            f"heads.0.{name}.bias": np.zeros(size[0], np.float32),
+        }
+    arrays["heads.0.skip.bias"][[30, 100]] = 50, 1
+    p = FaceLlavaProcessor(byte_tokenizer(), config, encoder=MeanEncoder(), head=ExpertHead(spec, arrays))
+    text = p.decode(p(face_clip(), [ASK])["input_ids"][0])
+    assert "Age: 30\nAction units: AU12\nHappy?" in text
+    labels = p(face_clip(), [ASK, ANSWER], training=True)["labels"][0]
+    assert p.decode(labels[labels >= 0]) == "Yes.\n"
+    p.save_pretrained(tmp_path)
+    again = FaceLlavaProcessor.from_pretrained(tmp_path, MeanEncoder())
+    assert again.look(face_clip()).report == "Age: 30\nAction units: AU12"
+    assert again.head.spec == spec
+    blind = FaceLlavaProcessor(byte_tokenizer(), config, encoder=MeanEncoder())
+    assert "Age" not in blind.decode(blind(face_clip(), [ASK])["input_ids"][0])
 
 
 def test_model_answers_what_the_processor_made():

@@ -14,14 +14,13 @@ import tiny
 from facellava.errors import FileMissing
 from facellava.model import experts
 from facellava.model.vision_onnx import build_vision
-from facellava.runtime.build import ensure_built, merge_lora, visual_weights, word_rows
+from facellava.runtime.build import ensure_built, merge_lora, visual_weights
 
 
 def vision_inputs(frames: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(5)
     return {
         "maps": rng.normal(size=(frames, experts.N_PATCHES, experts.MAP_WIDTH)).astype(np.float32),
-        "values": rng.normal(size=(frames, experts.N_VALUES)).astype(np.float32),
         "landmarks": rng.uniform(size=(frames, 68, 2)).astype(np.float32),
     }
 
@@ -34,26 +33,21 @@ def test_vision_graph_equals_the_torch_modules(frames: int, tiny_gguf: Path) -> 
     from facellava.runtime.torch_model import expert_config
 
     base, delta = read_gguf(tiny_gguf), tiny.delta()
-    config = expert_config(tiny.spec(), base.config, fusion="paper", heads=8, placeholder=0, margin=0.6)
-    config.vision = type(config.vision)(**{**vars(config.vision), "folds": tiny.FOLDS})
+    config = expert_config(base.config, fusion="paper", heads=8, placeholder=0, margin=0.6)
     model = FaceLlavaForConditionalGeneration(config).eval()
     state = {k: torch.from_numpy(v) for k, v in delta.items() if not k.startswith("language_model")}
-    state["vision_tower.words.words"] = torch.from_numpy(word_rows(tiny.spec(), base))
     assert not model.load_state_dict(state, strict=False).unexpected_keys
     inputs = vision_inputs(frames)
     with torch.no_grad():
         expected = model.encode_visual(
             vision_features=torch.from_numpy(inputs["maps"])[None],
-            expert_values=torch.from_numpy(inputs["values"])[None],
             landmarks=torch.from_numpy(inputs["landmarks"])[None],
             need_attention=True,
         )
-    weights = visual_weights(delta) | {"tower.words.words": word_rows(tiny.spec(), base)}
-    graph = build_vision(weights, tiny.spec(), dim=tiny.DIM, heads=8, grid=experts.GRID)
-    tokens, attention, probabilities = ort.InferenceSession(graph.SerializeToString()).run(None, inputs)
+    graph = build_vision(visual_weights(delta), dim=tiny.DIM, heads=8, grid=experts.GRID)
+    tokens, attention = ort.InferenceSession(graph.SerializeToString()).run(None, inputs)
     np.testing.assert_allclose(tokens, expected.tokens[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(attention, expected.attention[0].numpy(), atol=1e-6)
-    np.testing.assert_allclose(probabilities, expected.probabilities[0].numpy(), atol=1e-6)
 
 
 def test_lora_is_merged_by_hand_computed_product() -> None:

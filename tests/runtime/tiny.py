@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 from facellava.model import experts
 from facellava.model.decoder_onnx import DecoderConfig, layer_names
-from facellava.model.expert_spec import ExpertSpec, binary, number, single
+from facellava.model.expert_report import FILE as HEAD_FILE
+from facellava.model.expert_report import ExpertHead, HeadSpec
 from facellava.model.regions import REGIONS
 
 DIM, INNER, HEADS, KV_HEADS, LAYERS = 64, 96, 4, 2, 2
@@ -26,17 +27,8 @@ def config() -> DecoderConfig:
     return DecoderConfig(DIM, INNER, LAYERS, HEADS, KV_HEADS, len(TOKENS), 10000.0, 1e-5, 512)
 
 
-def spec() -> ExpertSpec:
-    labels = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
-    return ExpertSpec(
-        (
-            single("expression", [f" {x}" for x in labels], [10, 11], [12]),
-            single("deepfake", [" real", " fake"]),
-            number("age", 100, [13], [14, 15]),
-            binary("AU12", [16, 17, 18]),
-            binary("Smiling", [19]),
-        )
-    )
+def spec() -> HeadSpec:
+    return HeadSpec.of({"expression", "deepfake", "age", "AU12", "Smiling"})
 
 
 def language_weights(seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -106,7 +98,6 @@ def write_gguf(path: Path, weights: dict[str, NDArray[np.float32]]) -> Path:
 def delta(seed: int = 1) -> dict[str, NDArray[np.float32]]:
     """Random weights of everything that is trained, under the torch modules' names."""
     rng = np.random.default_rng(seed)
-    s = spec()
     out: dict[str, NDArray[np.float32]] = {}
 
     def linear(name: str, n: int, k: int) -> None:
@@ -122,27 +113,38 @@ def delta(seed: int = 1) -> dict[str, NDArray[np.float32]]:
         linear(f"frgca.{part}", DIM, DIM)
     out["vision_tower.map_mean"] = rng.normal(0, 1, experts.MAP_WIDTH).astype(np.float32)
     out["vision_tower.map_std"] = rng.uniform(0.5, 2, experts.MAP_WIDTH).astype(np.float32)
-    out["vision_tower.value_mean"] = rng.normal(0, 1, experts.N_VALUES).astype(np.float32)
-    out["vision_tower.value_std"] = rng.uniform(0.5, 2, experts.N_VALUES).astype(np.float32)
-    for f in range(FOLDS):
-        head = f"vision_tower.heads.{f}"
-        linear(f"{head}.squeeze", 12, experts.MAP_WIDTH)
-        linear(f"{head}.hidden", 160, experts.N_VALUES + 12 * experts.N_PATCHES)
-        linear(f"{head}.out", s.n_outputs, 160)
-        linear(f"{head}.skip", s.n_outputs, experts.N_VALUES)
-    out["vision_tower.words.slots"] = rng.normal(0, 0.1, (s.n_tokens, DIM)).astype(np.float32)
-    linear("vision_tower.words.summary", DIM, s.n_outputs)
     lora = "language_model.model.layers.0.self_attn.q_proj"
     out[f"{lora}.lora_A.default.weight"] = rng.normal(0, 0.1, (4, DIM)).astype(np.float32)
     out[f"{lora}.lora_B.default.weight"] = rng.normal(0, 0.1, (DIM, 4)).astype(np.float32)
     return out
 
 
+def head(seed: int = 2) -> ExpertHead:
+    """Random networks over the experts' real sizes."""
+    rng = np.random.default_rng(seed)
+    s, arrays = spec(), {}
+    for name, size in (("map", experts.MAP_WIDTH), ("value", experts.N_VALUES)):
+        arrays[f"{name}_mean"] = rng.normal(0, 1, size).astype(np.float32)
+        arrays[f"{name}_std"] = rng.uniform(0.5, 2, size).astype(np.float32)
+    shapes = {
+        "patches": (12, experts.MAP_WIDTH),
+        "regions": (8, experts.MAP_WIDTH),
+        "hidden": (16, experts.N_VALUES + 12 * experts.N_PATCHES + 8 * len(REGIONS)),
+        "out": (s.n_outputs, 16),
+        "skip": (s.n_outputs, experts.N_VALUES),
+    }
+    for f in range(FOLDS):
+        for part, (n, k) in shapes.items():
+            arrays[f"heads.{f}.{part}.weight"] = rng.normal(0, k**-0.5, (n, k)).astype(np.float32)
+            arrays[f"heads.{f}.{part}.bias"] = rng.normal(0, 0.1, n).astype(np.float32)
+    return ExpertHead(s, arrays)
+
+
 def write_model(folder: Path) -> Path:
     """A shipped-model folder."""
     folder.mkdir(parents=True)
     save_file(delta(), folder / "delta.safetensors")
-    spec().save(folder / "expert.json")
+    head().save(folder / HEAD_FILE)
     card = {
         "name": "tiny",
         "base": "tiny-base",
@@ -152,10 +154,6 @@ def write_model(folder: Path) -> Path:
         "lora_scale": 2.0,
         "placeholder": 0,
         "stop": "<|im_end|>",
-        "untrained": {"action_units": [], "attributes": []},
-        "thresholds": {},
-        "temperature": {},
-        "scored_by": {},
     }
     (folder / "model.json").write_text(json.dumps(card))
     return folder

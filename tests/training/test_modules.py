@@ -74,8 +74,6 @@ def test_parts_that_are_not_there() -> None:
     m = model(fusion=FusionConfig(kind="none", landmarks="none"))
     with pytest.raises(UsageError, match=r"stage 'align' trains frlp, which this model does not have"):
         choose(m, ALIGN)
-    with pytest.raises(UsageError, match=r"trains vision_tower\.words"):
-        choose(model(), StageConfig("x", ("vision_tower.words",), 1e-4))
 
 
 def test_factors_train_instead_of_weights_and_merge_exactly() -> None:

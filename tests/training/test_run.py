@@ -169,7 +169,11 @@ def test_what_is_broken_is_counted_and_never_replaced(tmp_path: Path) -> None:
     [
         ({"data.paths": '["nowhere"]'}, Exception, "holds no training data"),
         ({"model.crop_margin": "0.3"}, UsageError, "was cropped with margin 0, the model expects 0.3"),
-        ({"stages.pretrain.trains": '["vision_tower.words"]'}, UsageError, "which this model does not have"),
+        (
+            {"model.fusion": '{kind="none", landmarks="none"}'},
+            UsageError,
+            "stage 'pretrain' trains frlp, which this model does not have",
+        ),
         ({"stages.pretrain.context": "20"}, UsageError, "every conversation is longer than context=20"),
         ({"model.text": "{}"}, UsageError, "model.text needs model_type"),
         ({"model.fusion.heads": "5"}, UsageError, r"\[model\]: fusion heads=5 does not divide"),
@@ -210,8 +214,9 @@ def test_processes_must_divide_a_step(dataset: Path, tmp_path: Path, monkeypatch
 
 
 def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frozen experts, a head fitted on the data's labels, a report in words, low-rank factors; then what ships."""
+    """Frozen experts, a head fitted on the data's labels, its report, low-rank factors; then what ships."""
     from default_model import require_weights
+    from facellava.model.expert_report import ExpertHead
     from facellava.training import assemble
     from facellava.training.package import package
 
@@ -229,7 +234,7 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
         "data.multi_turn": "true",
         "model.layers": "1",
         "lora.rank": "2",
-        **{f"stages.{name}.conversations": "4" for name in ("align", "finetune", "closed")},
+        **{f"stages.{name}.conversations": "4" for name in ("align", "finetune")},
         "watch.log_steps": "1",
         "watch.samples": "1",
         "watch.sample_tokens": "4",
@@ -237,11 +242,12 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     said: list[str] = []
     train(load_recipe("default", changes), tmp_path / "out", show=said.append)
     assert any("expert head: expression" in line for line in said)
-    package(tmp_path / "out", tmp_path / "shipped", by_head=["age"])
+    package(tmp_path / "out", tmp_path / "shipped")
     card = json.loads((tmp_path / "shipped" / "model.json").read_text())
-    assert card["lora_scale"] == 16 and card["crop_margin"] == 0.6 and card["scored_by"] == {"age": "head"}
-    assert "AU12" not in card["untrained"]["action_units"] and "AU9" in card["untrained"]["action_units"]
+    assert card["lora_scale"] == 16 and card["crop_margin"] == 0.6
+    untrained = ExpertHead.load(tmp_path / "shipped").spec.untrained()
+    assert "AU12" not in untrained["action_units"] and "AU9" in untrained["action_units"]
     delta = load_file(tmp_path / "shipped" / "delta.safetensors")
     assert all(value.dtype == torch.float16 for value in delta.values())
     assert not any(name.startswith("language_model") and "lora_" not in name for name in delta)
-    assert "frgca.out.weight" in delta and "vision_tower.heads.3.out.weight" in delta
+    assert "frgca.out.weight" in delta and "vision_tower.map_mean" in delta

@@ -12,25 +12,32 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from facellava.errors import FileMissing  # noqa: E402
-from facellava.model.expert_spec import ExpertSpec, binary, number, single  # noqa: E402
-from facellava.model.expert_tower import ExpertVisionTower, probabilities  # noqa: E402
-from facellava.training.head import fit_tower, head_report  # noqa: E402
+from facellava.errors import DamagedCheckpoint, FileMissing  # noqa: E402
+from facellava.model.expert_report import ExpertHead, HeadSpec, region_weights  # noqa: E402
+from facellava.model.regions import REGIONS  # noqa: E402
+from facellava.training.head import (  # noqa: E402
+    THRESHOLDS,
+    HeadNetwork,
+    fit_head,
+    head_report,
+    predict,
+    threshold_curve,
+)
 from facellava.training.samples import Samples, SamplesFolder, head_targets  # noqa: E402
 from facellava.training.talks import open_folder  # noqa: E402
 
-SPEC = ExpertSpec((single("mood", [" a", " b"], before=[7]), number("age", 100, after=[8]), binary("AU12", [9])))
+SPEC = HeadSpec.of({"deepfake", "age", "AU12"})
 
 
 def samples(n: int = 60) -> Samples:
-    """Rows whose first value says the mood, the second the unit, the third the age in hundreds."""
+    """Rows whose first value says the authenticity, the second the unit, the third the age in hundreds."""
     rng = np.random.default_rng(0)
     mood, unit, age = rng.integers(0, 2, n), rng.integers(0, 2, n), rng.integers(10, 90, n)
     values = np.stack([mood, unit, age / 100], 1).astype(np.float32)
     values = np.concatenate([values, rng.normal(0, 0.1, (n, 2)).astype(np.float32)], 1)
     rows = []
     for i in range(n):
-        labels = {"mood": int(mood[i]), "AU12": bool(unit[i]), "age": int(age[i])}
+        labels = {"deepfake": int(mood[i]), "AU12": bool(unit[i]), "age": int(age[i])}
         if i % 5 == 0:
             del labels["AU12"]
         rows.append(
@@ -40,6 +47,7 @@ def samples(n: int = 60) -> Samples:
                 "split": "test" if i >= n - 10 else "train",
                 "subject": f"s{i // 2}",
                 "labels": labels,
+                "report": f"Age: {age[i]}",
                 "conversations": [[["q", "a"]], [["q", "b"]]],
             }
         )
@@ -58,48 +66,86 @@ def test_unknown_labels_have_no_weight() -> None:
     assert float(targets[7, 2:102] @ ages) == pytest.approx(data.rows[7]["labels"]["age"], abs=0.2)
 
 
-def test_head_learns_what_its_inputs_say_and_folds_hold_out_subjects() -> None:
-    torch.manual_seed(0)
+def test_head_learns_what_its_inputs_say_and_folds_hold_out_subjects(tmp_path: Path) -> None:
     data = samples(400)
-    tower = ExpertVisionTower(SPEC, 5, 4, 49, 8, folds=2)
-    fit_tower(tower, data, epochs=60)
-    report = head_report(tower, data, data.indices("test"))
-    assert report["mood"] == 1
+    head = fit_head(data, SPEC, folds=2, epochs=60)
+    report = head_report(head, data, data.indices("test"))
+    assert report["deepfake"] == 1
     assert report["AU12"] == 1
     assert report["age"] < 12
     folds = {data.rows[i]["subject"]: data.fold_of(i, 2) for i in range(len(data))}
     assert all(data.fold_of(i, 2) == folds[data.rows[i]["subject"]] for i in range(len(data)))
     assert set(folds.values()) == {0, 1}
+    head.save(tmp_path / "head.safetensors")
+    again = ExpertHead.load(tmp_path)
+    assert again.spec == head.spec
+    np.testing.assert_allclose(predict(again, data, [0, 7]), predict(head, data, [0, 7]), atol=2e-2)
 
 
-def test_probabilities_are_normalised_within_slots() -> None:
-    p = probabilities(torch.randn(3, SPEC.n_outputs), SPEC)
-    torch.testing.assert_close(p[:, :2].sum(-1), torch.ones(3))
-    torch.testing.assert_close(p[:, 2:102].sum(-1), torch.ones(3))
+def test_the_numpy_head_is_the_network_that_was_trained() -> None:
+    torch.manual_seed(3)
+    network = HeadNetwork(5, 4, 49, SPEC.n_outputs).eval()
+    arrays = {f"heads.0.{name}": value.numpy() for name, value in network.state_dict().items()}
+    arrays |= {"map_mean": np.full(4, 0.3, np.float32), "map_std": np.full(4, 2, np.float32)}
+    arrays |= {"value_mean": np.full(5, -0.2, np.float32), "value_std": np.full(5, 0.1, np.float32)}
+    maps, values, points = torch.randn(3, 49, 4), torch.randn(3, 5), np.random.default_rng(0).random((3, 68, 2))
+    weights = torch.from_numpy(region_weights(points, 49))
+    with torch.no_grad():
+        logits = network(((maps - 0.3) / 2).clamp(-4, 4), ((values + 0.2) / 0.1).clamp(-4, 4), weights)
+    parts = [logits[:, :2].softmax(-1), logits[:, 2:102].softmax(-1), logits[:, 102:].sigmoid()]
+    expected = torch.cat(parts, -1).mean(0).numpy()
+    np.testing.assert_allclose(ExpertHead(SPEC, arrays)(maps.numpy(), values.numpy(), points), expected, atol=1e-5)
 
 
-def test_the_report_mixes_words_between_fixed_text() -> None:
-    tower = ExpertVisionTower(SPEC, 5, 4, 49, 8, folds=1)
-    # 0: before the mood, 1-2 moods, 3-12 digits, 13: after the age, 14: before AU12, 15-16: yes and no
-    words = torch.randn(17, 8)
-    tower.words.words.copy_(words)
-    torch.nn.init.zeros_(tower.words.summary.weight)
-    torch.nn.init.zeros_(tower.words.summary.bias)
-    p = torch.zeros(1, SPEC.n_outputs)
-    p[0, :2] = torch.tensor([0.25, 0.75])
-    p[0, 2 + 41], p[0, 2 + 42], p[0, -1] = 0.5, 0.5, 0.9
-    tokens = tower.words(p)[0]
-    expected = [
-        words[0],
-        0.25 * words[1] + 0.75 * words[2],
-        words[3 + 4],  # 41.5 rounds to 42
-        words[3 + 2],
-        words[13],
-        words[14],
-        0.9 * words[15] + 0.1 * words[16],
-        torch.zeros(8),
-    ]
-    torch.testing.assert_close(tokens, torch.stack(expected))
+def test_regions_weigh_the_patches_around_them() -> None:
+    points = np.zeros((1, 68, 2), np.float32)
+    points[0, 27:31] = [3.5 / 7, 2.5 / 7]  # the bridge of the nose: right on row 2, column 3
+    weights = region_weights(points, 49)
+    assert weights.shape == (1, 9, 49) and np.allclose(weights.sum(-1), 1)
+    nose = [region.name for region in REGIONS].index("nose")
+    grid = weights[0, nose].reshape(7, 7)
+    assert np.unravel_index(grid.argmax(), (7, 7)) == (2, 3)
+    assert grid[2, 4] / grid[2, 3] == pytest.approx(np.exp(-1 / 7 / 0.03), rel=1e-4), "eq. 5 over the temperature"
+
+
+def test_thresholds_weigh_sources_alike_and_need_five_of_each() -> None:
+    many = [(True, 0.3)] * 50 + [(False, 0.1)] * 50
+    f1, balanced = threshold_curve(many, f1=True), threshold_curve(many, f1=False)
+    best = THRESHOLDS[f1.argmax()]
+    assert 0.1 < best <= 0.3 and f1.max() == balanced.max() == 1
+    # at a threshold below both everything is called present: precision is one half
+    assert f1[0] == pytest.approx(2 / 3) and balanced[0] == pytest.approx(0.5)
+    assert threshold_curve(many[:54], f1=True) is None
+
+
+def test_findings_are_stated_in_the_words_of_answers() -> None:
+    spec = HeadSpec.of({"expression", "deepfake", "age", "AU12", "AU6", "Smiling", "Bald"})
+    head = ExpertHead(spec, {}).with_thresholds({"AU6": 0.2})
+    p = np.zeros(spec.n_outputs, np.float32)
+    places = spec.offsets()
+    p[places["expression"].start + 3], p[places["deepfake"].start] = 0.9, 0.6
+    p[places["age"].start + 41], p[places["age"].start + 43] = 0.4, 0.6
+    p[places["AU6"]], p[places["AU12"]], p[places["Smiling"]] = 0.2, 0.49, 0.5
+    found = head.find(p)
+    assert found.report() == (
+        "Expression: happiness\nAge: 43\nAuthenticity: real\nAction units: AU6\nAttributes: Smiling"
+    )
+    sure = head.stated(p, {"expression": "fear", "age": 7, "AU6": False, "deepfake": "fake", "Bald": True})
+    assert head.find(sure).report() == (
+        "Expression: fear\nAge: 7\nAuthenticity: fake\nAction units: none\nAttributes: Bald, Smiling"
+    )
+    assert p[places["AU6"]] == np.float32(0.2), "what was given stays as it is"
+    assert HeadSpec.from_json(spec.to_json()) == spec
+    assert "AU12" not in spec.untrained()["action_units"] and "Goatee" in spec.untrained()["attributes"]
+    assert not HeadSpec.of({"age"}).answers("action_units") and HeadSpec.of({"age"}).answers("age")
+
+
+def test_a_file_without_a_spec_is_no_head(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match=r"head\.safetensors is missing"):
+        ExpertHead.load(tmp_path)
+    save_file({"map_mean": torch.zeros(1)}, tmp_path / "head.safetensors")
+    with pytest.raises(DamagedCheckpoint, match="states no spec"):
+        ExpertHead.load(tmp_path)
 
 
 def test_a_folder_of_samples_is_a_folder_of_conversations(tmp_path: Path) -> None:
@@ -120,6 +166,7 @@ def test_a_folder_of_samples_is_a_folder_of_conversations(tmp_path: Path) -> Non
     )
     stored = folder.stored(talk)
     assert torch.equal(stored["expert_values"][0], data.values[1]) and stored["vision_features"].shape == (1, 49, 4)
+    assert talk.report == f"Age: {talk.labels['age']}"
     assert folder.address(folder.talks[2]) == folder.address(talk), "variants share a face"
     with pytest.raises(FileMissing, match="holds features and no pixels"):
         folder.clip(talk)

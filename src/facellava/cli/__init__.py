@@ -18,7 +18,7 @@ from facellava.errors import FacellavaError, UsageError
 
 __all__ = ["app", "main"]
 
-_VERBS = ("analyze", "ask", "parse", "train", "convert", "ablate", "eval", "judge", "report", "doctor")
+_VERBS = ("analyze", "ask", "parse", "train", "convert", "ablate", "eval", "judge", "report", "serve", "doctor")
 _GROUPS = ("data", "weights")
 
 _INTERRUPTED = 130

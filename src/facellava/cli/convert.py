@@ -31,6 +31,9 @@ def convert(
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the tokenizer, if not SRC.")] = None,
     style: Annotated[str, typer.Option(help="Turns: vicuna or chatml; by the layout.", show_default=False)] = "",
+    profile: Annotated[
+        str, typer.Option(help="Run the release as it runs itself: release, or release-landmarks.", show_default=False)
+    ] = "",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16; as in SRC.", show_default=False)] = "",
     seed: Annotated[int, typer.Option(help="Of parts that SRC does not have.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Read names and shapes, report, write nothing.")] = False,
@@ -50,6 +53,7 @@ def convert(
         dtype=dtype,
         tokenizer=tokenizer,
         style=style,  # pyright: ignore[reportArgumentType] - checked above
+        profile=profile,
     )
     if target is None:
         report = layouts.inspect(source, options)

@@ -42,15 +42,25 @@ class _Problem(NamedTuple):
 
 
 def doctor(
+    model: Annotated[
+        str,
+        typer.Option(metavar="ID", help="Also say where it fits: default, paper-7b, release-7b or a model's folder."),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> int:
     """Tell what is installed, what is missing, and what to do about it."""
+    from facellava.cli._fits import model_facts, print_facts
+
     facts = _facts()
     problems = _problems(facts)
+    if model:
+        facts["model"] = model_facts(model)
     if as_json:
         print(json.dumps({**facts, "problems": [item._asdict() for item in problems]}, indent=2))
     else:
         _print(facts, problems)
+        if model:
+            print_facts(facts["model"])
     return problems[0].exit_code if problems else 0
 
 

@@ -25,7 +25,7 @@ def eval_(
         list[str] | None,
         typer.Option(
             metavar="[FOLD=]MODEL",
-            help="default, a trained folder, a preset, a TOML file, or KIND:MODEL.",
+            help="default or a trained folder, both also with :fp32, :int8, ...; a preset, a TOML file, or KIND:MODEL.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of runs; one that was stopped goes on in it.")] = Path("runs/eval"),

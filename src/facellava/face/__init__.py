@@ -13,6 +13,7 @@ from facellava.face.frontend import FaceFrontEnd, Policy
 from facellava.face.landmarks import Landmarker, LandmarkResult, MeshLandmarker, blendshape_names
 from facellava.face.limits import Limits
 from facellava.face.media import read_media
+from facellava.face.one_face import OneFace, largest
 from facellava.face.pose import Pose
 from facellava.face.windows import Window, read_windows
 
@@ -27,11 +28,13 @@ __all__ = [
     "Landmarker",
     "Limits",
     "MeshLandmarker",
+    "OneFace",
     "Policy",
     "Pose",
     "PrecomputedLandmarks",
     "Window",
     "blendshape_names",
+    "largest",
     "read_media",
     "read_windows",
 ]

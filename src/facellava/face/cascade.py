@@ -10,6 +10,7 @@ from facellava.face.detect import BlazeFaceDetector, Detection
 from facellava.face.nms import iou
 from facellava.face.picture import Picture
 from facellava.face.warp import Region
+from facellava.interrupt import poll
 
 __all__ = ["CascadeDetector", "merge", "tiles"]
 
@@ -60,6 +61,7 @@ class CascadeDetector:
     @staticmethod
     def _in_tiles(far: BlazeFaceDetector, frame: Picture) -> Iterator[Detection]:
         for region in tiles(*frame.shape[:2]):
+            poll()
             for detection in far.detect_region(frame, region):
                 if _is_whole(detection, region, frame):
                     yield detection

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellava.face.picture import Picture, part
-from facellava.types import CROP_SIZE
+from facellava.types import CROP_SIZE, Crop
 
 __all__ = ["Square", "blur", "cut_square", "square_around"]
 
@@ -26,8 +26,14 @@ class Square(NamedTuple):
         return ((points - np.array([self.x, self.y])) / self.side).astype(np.float32)
 
 
-def square_around(box: NDArray[np.floating], margin: float = 0.0) -> Square:
-    """The square centred on a box, `(1 + margin)` times its longer side wide (appendix E.1)."""
+def square_around(box: NDArray[np.floating], margin: float = 0.0, crop: Crop = "centred") -> Square:
+    """The square of a box: centred on it and `(1 + margin)` times its longer side wide (appendix E.1).
+
+    `corner` starts in the box's top left corner and is as wide as the mean of its sides, `(1 + margin)` times.
+    """
+    if crop == "corner":
+        mean = float(box[2] - box[0] + box[3] - box[1]) / 2
+        return Square(round(float(box[0])), round(float(box[1])), max(1, round(mean * (1 + margin))))
     side = max(1, round(float(max(box[2] - box[0], box[3] - box[1])) * (1 + margin)))
     centre = (box[:2] + box[2:]) / 2
     return Square(round(float(centre[0]) - side / 2), round(float(centre[1]) - side / 2), side)

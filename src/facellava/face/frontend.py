@@ -17,7 +17,8 @@ from facellava.face.landmarks import Landmarker, LandmarkResult, MeshLandmarker
 from facellava.face.picture import pictures
 from facellava.face.sparse import detect_sparsely
 from facellava.face.track import Track, link
-from facellava.types import FaceClip, Media, Quality, Source
+from facellava.interrupt import poll
+from facellava.types import Crop, FaceClip, Media, Quality, Source
 
 __all__ = ["FaceFrontEnd", "Policy"]
 
@@ -43,6 +44,7 @@ class FaceFrontEnd:
         resolve: gives the path of a weight: `blazeface-short-range`, `blazeface-full-range`, `face-mesh`,
             `face-blendshapes`.
         margin: how much wider than the box the crop is.
+        crop: `centred` as above; `corner` as the official release cuts, see `types.Crop`.
         policy: `all` returns every face and leaves gaps where it is not seen; `paper` refuses media in which
             the face leaves the frame, several faces appear, or landmarks fail, as the paper's data
             preparation does.
@@ -55,7 +57,7 @@ class FaceFrontEnd:
         threads: CPU threads of the networks.
 
     Raises:
-        UsageError: margin below 0, unknown policy, detect_every below 1.
+        UsageError: margin below 0, unknown policy or crop, detect_every below 1.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class FaceFrontEnd:
         resolve: Callable[[str], Path],
         *,
         margin: float = 0.0,
+        crop: Crop = "centred",
         policy: Policy = "all",
         landmarker: Landmarker | None = None,
         detector: Detector | None = None,
@@ -73,10 +76,12 @@ class FaceFrontEnd:
             raise UsageError(f"margin is {margin}, but must lie between 0 and 4")
         if policy not in ("all", "paper"):
             raise UsageError(f"unknown policy '{policy}': use 'all' or 'paper'")
+        if crop not in ("centred", "corner"):
+            raise UsageError(f"unknown crop '{crop}': use 'centred' or 'corner'")
         if detect_every < 1:
             raise UsageError(f"detect_every is {detect_every}, but must be at least 1")
         self._resolve, self._threads, self._every = resolve, threads, detect_every
-        self._margin, self._policy = margin, policy
+        self._margin, self._crop, self._policy = margin, crop, policy
         self._given_detector, self._landmarker = detector, landmarker
         self._near: BlazeFaceDetector | None = None
         self._far: BlazeFaceDetector | None = None
@@ -140,6 +145,7 @@ class FaceFrontEnd:
         frames = pictures(media.frames)
         seen = []
         for index, detection in zip(track.indices, track.detections, strict=True):
+            poll()
             result = landmarker(frames[index], detection)
             if result is not None:
                 seen.append(_Seen(index, detection, result))
@@ -150,7 +156,7 @@ class FaceFrontEnd:
         return seen
 
     def _clip(self, number: int, seen: list[_Seen], media: Media) -> FaceClip:
-        squares = [square_around(s.detection.box, self._margin) for s in seen]
+        squares = [square_around(s.detection.box, self._margin, self._crop) for s in seen]
         frames = pictures(media.frames)
         crops = np.stack([cut_square(frames[s.index], q) for s, q in zip(seen, squares, strict=True)])
         points = [q.normalise(s.landmarks.points68) for s, q in zip(seen, squares, strict=True)]
@@ -166,6 +172,7 @@ class FaceFrontEnd:
             source=Source(media.sha256, media.fps, media.duration),
             margin=self._margin,
             spans=_spans(indices, media.times),
+            crop=self._crop,
         )
 
 

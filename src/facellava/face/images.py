@@ -15,6 +15,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from facellava.errors import DamagedMedia, FacellavaError, MediaTooLarge, UnsupportedMedia
 from facellava.face.limits import Decoded, Limits
+from facellava.interrupt import poll
 
 __all__ = ["read_image", "to_rgb8"]
 
@@ -93,10 +94,12 @@ def _animation(picture: Image.Image, limits: Limits, max_frames: int) -> Decoded
     """Frames of a GIF, WebP or APNG at uniformly spaced indices; times follow from the frames' durations."""
     width, height = picture.size
     count = int(getattr(picture, "n_frames", 1))
+    limits.check_count("the animation", count)
     kept = np.linspace(0, count - 1, min(count, limits.frames_that_fit(width, height, max_frames))).astype(int)
     wanted = set(kept.tolist())
     frames, times, clock = [], [], 0.0
     for index, frame in enumerate(ImageSequence.Iterator(picture)):
+        poll()
         if index in wanted:
             frames.append(to_rgb8(frame))
             times.append(clock)

@@ -23,12 +23,14 @@ class Limits:
             pixels holds for pictures whatever is set here.
         max_bytes: size of the file.
         max_duration: length of a video in seconds.
+        max_count: frames of a video or an animation, kept or not.
         max_memory: bytes of decoded frames; a video of larger frames is sampled at fewer moments.
     """
 
     max_pixels: int = 100_000_000
     max_bytes: int = 4 * 2**30
     max_duration: float = 4 * 3600.0
+    max_count: int = 4_000_000
     max_memory: int = 2 * 2**30
 
     def check_size(self, name: str, width: int, height: int) -> None:
@@ -45,6 +47,13 @@ class Limits:
             raise MediaTooLarge(
                 f"{name} lasts {seconds:.0f} s, more than the limit of {self.max_duration:.0f} s: "
                 "cut it or raise the limit"
+            )
+
+    def check_count(self, name: str, frames: int) -> None:
+        """Raise MediaTooLarge for a video of this many frames."""
+        if frames > self.max_count:
+            raise MediaTooLarge(
+                f"{name} has {frames:,} frames, more than the limit of {self.max_count:,}: cut it or raise the limit"
             )
 
     def frames_that_fit(self, width: int, height: int, wanted: int) -> int:

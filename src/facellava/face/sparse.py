@@ -9,6 +9,7 @@ import numpy as np
 from facellava.face.detect import Detection, Detector
 from facellava.face.nms import iou
 from facellava.face.picture import Picture
+from facellava.interrupt import poll
 
 __all__ = ["detect_sparsely"]
 
@@ -26,6 +27,7 @@ def detect_sparsely(detector: Detector, frames: Sequence[Picture], every: int) -
 
     def look(index: int) -> list[Detection]:
         if index not in found:
+            poll()
             found[index] = detector.detect(frames[index])
         return found[index]
 

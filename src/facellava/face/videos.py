@@ -18,6 +18,7 @@ from facellava.errors import DamagedMedia, UnsupportedMedia
 from facellava.face.integrity import missing_bytes
 from facellava.face.limits import Decoded, Limits
 from facellava.face.picture import Picture, VideoFrames, yuv_picture
+from facellava.interrupt import poll
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -134,6 +135,7 @@ def _plan(container: InputContainer, name: str, limits: Limits, max_frames: int)
     span = float(int(times[-1] - times[0]) * base)
     limits.check_duration(name, span)
     count = len(times)
+    limits.check_count(name, count)
     kept = limits.frames_that_fit(width, height, min(count, max_frames))
     rate = float(stream.average_rate or 0) or (count - 1) / max(span, 1e-3) or 1.0
     wanted = times[np.linspace(0, count - 1, kept).astype(int)]
@@ -147,6 +149,7 @@ def _index(container: InputContainer, stream: VideoStream) -> tuple[NDArray[np.i
     """
     times, keys = set(), set()
     for packet in container.demux(stream):
+        poll()
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or packet.size == 0 or packet.is_discard:
             continue
@@ -189,6 +192,7 @@ def timed(
             decoder's time where few are wanted).
     """
     for packet in container.demux(stream):
+        poll()
         if wanted is not None:
             needed = packet.pts is None or packet.pts in wanted
             stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"

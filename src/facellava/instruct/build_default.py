@@ -1,8 +1,10 @@
 """Builds the default model's training folder from the open faces: ``python -m facellava.instruct.build_default``.
 
 Every picture goes through the front end and the frozen experts once; what fails is written to ``rejections.jsonl``
-with its reason. Two steps, so that wording can change without decoding a picture again: ``features`` writes
-``features.safetensors`` and ``faces.jsonl``; ``conversations`` writes ``samples.jsonl`` and ``expert.json``.
+with its reason. Three steps, so that wording can change without decoding a picture again: ``features`` writes
+``features.safetensors`` and ``faces.jsonl``; ``head`` fits the expert head on them and writes ``head.safetensors``;
+``conversations`` writes ``samples.jsonl``. What a conversation says is what its report states: known labels, and for
+the rest what the head finds that never saw the person.
 """
 
 from __future__ import annotations
@@ -13,19 +15,22 @@ import json
 import random
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer
+from safetensors import safe_open
+from safetensors.numpy import save, save_file
 
 from facellava import tasks, weights
 from facellava.errors import FacellavaError
-from facellava.face import FaceFrontEnd, blendshape_names, read_media
-from facellava.instruct.evidence import FaceEvidence, conversation, measures_from_blendshapes
-from facellava.instruct.fakes import KINDS, make_fake, recompress
+from facellava.face import FaceFrontEnd, read_media
+from facellava.files import write_atomic
+from facellava.instruct.evidence import FaceEvidence, conversation
+from facellava.instruct.fakes import KINDS, degrade, make_fake, recompress
 from facellava.instruct.open_faces import (
     NOISY_ATTRIBUTES,
     NOT_ASKED,
@@ -35,15 +40,16 @@ from facellava.instruct.open_faces import (
     read_photos,
     read_renders,
 )
-from facellava.model.expert_spec import ExpertSpec
+from facellava.model.expert_report import AGES, SINGLE, ExpertHead, Findings, HeadSpec
+from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.experts import ExpertEncoder
-from facellava.model.gguf_weights import read_gguf
-from facellava.runtime.build import BASE, CROP_MARGIN
-from facellava.runtime.report import AGES, report_spec
+from facellava.runtime.build import CROP_MARGIN
 from facellava.types import FaceClip
 
 HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
+PART = 100
+"""Faces that are encoded and written together."""
 
 
 def attribute_names() -> tuple[str, ...]:
@@ -59,9 +65,9 @@ def trained_attributes() -> tuple[str, ...]:
     return tuple(a for a in attribute_names() if a not in NOISY_ATTRIBUTES | NOT_ASKED)
 
 
-def default_spec(tokenizer: Tokenizer) -> ExpertSpec:
+def default_spec() -> HeadSpec:
     """The expert head's outputs: every label that the open faces support."""
-    return report_spec(tokenizer, {"expression", "deepfake", "age", *trained_units(), *trained_attributes()})
+    return HeadSpec.of({"expression", "deepfake", "age", *trained_units(), *trained_attributes()})
 
 
 def labels_of(face: OpenFace, authenticity: str | None) -> dict[str, Any]:
@@ -77,66 +83,118 @@ def labels_of(face: OpenFace, authenticity: str | None) -> dict[str, Any]:
     return labels
 
 
-def _clip_of(front: FaceFrontEnd, face: OpenFace) -> FaceClip:
-    """The clip of the annotated face: the one whose box is nearest to the annotated box."""
-    clips = front.clips(read_media(face.path))
-    if face.box is None:
-        return max(clips, key=lambda c: c.quality.size)
-    x, y, w, h = face.box
-    centre = np.array([x + w / 2, y + h / 2])
-    return min(clips, key=lambda c: float(np.linalg.norm(c.boxes[0].reshape(2, 2).mean(0) - centre)))
+class _Worker:
+    """A process of its own: front end and experts, each on one thread. Used through the functions below."""
 
+    def __init__(self, root: Path) -> None:
+        self.front = FaceFrontEnd(weights.resolve, margin=CROP_MARGIN, threads=1)
+        self.encoder = ExpertEncoder(weights.resolve, threads=1)
+        self.donors: dict[str, list[OpenFace]] = {"train": [], "test": []}
+        for face in read_photos(root, attribute_names()):
+            if face.genuine:
+                self.donors[face.split].append(face)
+        self._donor = lru_cache(maxsize=64)(self._clip)
 
-def _variants(face: OpenFace, clip: FaceClip, donors: list[FaceClip]) -> Iterator[tuple[str, np.ndarray, str | None]]:
-    """(suffix, pixels, authenticity): the picture itself and, for genuine photographs, manipulated copies."""
-    yield "", clip.frames[0], "real" if face.genuine else None
-    if not face.genuine:
-        return
-    rng = np.random.default_rng(zlib.crc32(face.id.encode()))
+    def _clip(self, path: Path, box: tuple[float, float, float, float] | None) -> FaceClip:
+        """The clip of the annotated face: the one whose box is nearest to the annotated box."""
+        clips = self.front.clips(read_media(path))
+        if box is None:
+            return max(clips, key=lambda c: c.quality.size)
+        x, y, w, h = box
+        centre = np.array([x + w / 2, y + h / 2])
+        return min(clips, key=lambda c: float(np.linalg.norm(c.boxes[0].reshape(2, 2).mean(0) - centre)))
 
-    def treated(image: np.ndarray) -> np.ndarray:
-        return recompress(image, rng) if rng.random() < 0.7 else image
-
-    yield "-real", treated(clip.frames[0]), "real"
-    for kind in KINDS:
-        if kind == HELD_OUT_KIND and face.split == "train":
-            continue
-        donor = donors[int(rng.integers(len(donors)))] if donors else clip
-        fake = make_fake(clip.frames[0], clip.landmarks[0], kind, rng, donor=(donor.frames[0], donor.landmarks[0]))
-        yield f"-{kind}", treated(fake), "fake"
-
-
-def build_features(root: Path, out: Path, *, renders: int, threads: int) -> None:
-    """Decode, find, crop, landmark and encode every face; ``renders`` limits the rendered ones per split."""
-    front = FaceFrontEnd(weights.resolve, margin=CROP_MARGIN, threads=threads)
-    encoder = ExpertEncoder(weights.resolve, threads=threads)
-    by_split: dict[str, list[OpenFace]] = {"train": [], "test": []}
-    for face in read_renders(root):
-        by_split[face.split].append(face)
-    # Every k-th render, so that all prototypes and random mixtures stay represented.
-    kept = [f[:: max(1, len(f) // n)] for f, n in ((by_split["train"], renders), (by_split["test"], renders // 5))]
-    donors: dict[str, list[FaceClip]] = {"train": [], "test": []}
-    arrays: dict[str, list[np.ndarray]] = {"maps": [], "values": [], "landmarks": [], "blendshapes": []}
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "faces.jsonl").open("w") as rows, (out / "rejections.jsonl").open("w") as rejected:
-        for n, face in enumerate(itertools.chain(read_photos(root, attribute_names()), *kept)):
+    def part(self, faces: list[OpenFace], target: Path) -> None:
+        """Features of some faces: arrays, with their rows and what failed as text beside them."""
+        arrays: dict[str, list[np.ndarray]] = {"maps": [], "values": [], "landmarks": [], "blendshapes": []}
+        rows, rejected = [], []
+        for face in faces:
             try:
-                clip = _clip_of(front, face)
+                clip = self._clip(face.path, face.box)
             except FacellavaError as error:
-                rejected.write(json.dumps({"id": face.id, "reason": error.code}) + "\n")
+                rejected.append({"id": face.id, "reason": error.code})
                 continue
-            for suffix, pixels, authenticity in _variants(face, clip, donors[face.split]):
-                features = encoder.encode(pixels[None], clip.landmarks[:1], clip.blendshapes[:1])
+            for suffix, pixels, authenticity in self._variants(face, clip):
+                features = self.encoder.encode(pixels[None], clip.landmarks[:1], clip.blendshapes[:1])
                 arrays["maps"].append(features.maps[0].astype(np.float16))
                 arrays["values"].append(features.values[0])
                 arrays["landmarks"].append(clip.landmarks[0])
                 arrays["blendshapes"].append(clip.blendshapes[0])
-                rows.write(json.dumps(_row(face, suffix, authenticity)) + "\n")
-            if face.genuine:
-                donors[face.split] = [*donors[face.split][-30:], clip]
-            if n % 200 == 0:
-                print(f"{n} faces, {len(arrays['maps'])} rows", flush=True)
-    save_file({k: np.stack(v) for k, v in arrays.items()}, out / "features.safetensors")
+                rows.append(_row(face, suffix, authenticity))
+        texts = {"rows": json.dumps(rows), "rejected": json.dumps(rejected)}
+        write_atomic(target, save({name: np.stack(value) for name, value in arrays.items()}, metadata=texts))
+
+    def _variants(self, face: OpenFace, clip: FaceClip) -> Iterator[tuple[str, np.ndarray, str | None]]:
+        """(suffix, pixels, authenticity): the picture, a worse copy of it for training, and manipulated copies."""
+        rng = np.random.default_rng(zlib.crc32(face.id.encode()))
+        yield "", clip.frames[0], "real" if face.genuine else None
+        if face.set != "renders" and face.split == "train":
+            # no statement on authenticity: what a bad camera does is neither here nor there
+            yield "-worn", degrade(clip.frames[0], rng), None
+        if not face.genuine:
+            return
+
+        def treated(image: np.ndarray) -> np.ndarray:
+            return recompress(image, rng) if rng.random() < 0.7 else image
+
+        yield "-real", treated(clip.frames[0]), "real"
+        others = [other for other in self.donors[face.split] if other.subject != face.subject]
+        for kind in KINDS:
+            if kind == HELD_OUT_KIND and face.split == "train":
+                continue
+            other = others[int(rng.integers(len(others)))]
+            donor = self._donor(other.path, other.box)
+            fake = make_fake(clip.frames[0], clip.landmarks[0], kind, rng, donor=(donor.frames[0], donor.landmarks[0]))
+            yield f"-{kind}", treated(fake), "fake"
+
+
+_workers: list[_Worker] = []
+"""The one of this process."""
+
+
+def _start(root: Path) -> None:
+    _workers.append(_Worker(root))
+
+
+def _make_part(faces: list[OpenFace], target: Path) -> Path:
+    _workers[0].part(faces, target)
+    return target
+
+
+def build_features(root: Path, out: Path, *, renders: int, processes: int) -> None:
+    """Decode, find, crop, landmark and encode every face; ``renders`` limits the rendered ones for training.
+
+    Works part by part below ``out/parts``: started again, it goes on with those that are missing.
+    """
+    rendered = list(read_renders(root))
+    by_split = {split: [face for face in rendered if face.split == split] for split in ("train", "test")}
+    # Every k-th render, so that all prototypes and random mixtures stay represented.
+    kept = [f[:: max(1, len(f) // n)] for f, n in ((by_split["train"], renders), (by_split["test"], renders // 8))]
+    faces = [*read_photos(root, attribute_names()), *itertools.chain(*kept)]
+    parts = {
+        out / "parts" / f"{start:06d}.safetensors": faces[start : start + PART] for start in range(0, len(faces), PART)
+    }
+    with ProcessPoolExecutor(processes, get_context("spawn"), _start, (root,)) as pool:
+        todo = [pool.submit(_make_part, group, path) for path, group in parts.items() if not path.is_file()]
+        for done, future in enumerate(as_completed(todo), 1):
+            future.result()
+            print(f"{done} of {len(todo)} parts", flush=True)
+    _join(list(parts), out)
+
+
+def _join(parts: list[Path], out: Path) -> None:
+    """``features.safetensors``, ``faces.jsonl`` and ``rejections.jsonl`` out of the parts."""
+    arrays: dict[str, list[np.ndarray]] = {}
+    lines: dict[str, list[str]] = {"rows": [], "rejected": []}
+    for path in parts:
+        with safe_open(path, framework="numpy") as part:
+            for name in part.keys():  # noqa: SIM118  # no mapping
+                arrays.setdefault(name, []).append(part.get_tensor(name))
+            for name, found in lines.items():
+                found += [json.dumps(row) + "\n" for row in json.loads(part.metadata()[name])]
+    save_file({name: np.concatenate(value) for name, value in arrays.items()}, out / "features.safetensors")
+    for name, found in (("faces", lines["rows"]), ("rejections", lines["rejected"])):
+        write_atomic(out / f"{name}.jsonl", "".join(found))
 
 
 def _row(face: OpenFace, suffix: str, authenticity: str | None) -> dict[str, Any]:
@@ -147,52 +205,74 @@ def _row(face: OpenFace, suffix: str, authenticity: str | None) -> dict[str, Any
         "subject": face.subject,
         "authenticity": authenticity,
         "labels": labels_of(face, authenticity),
-        "face": {k: v for k, v in asdict(face).items() if k in ("expression", "age", "description")},
     }
 
 
-def _evidence(row: dict[str, Any], blendshapes: np.ndarray) -> FaceEvidence:
-    units = {u: row["labels"][u] for u in trained_units() if u in row["labels"]}
-    attributes = {a: row["labels"][a] for a in trained_attributes() if a in row["labels"]}
+def build_head(out: Path, *, seed: int = 0) -> None:
+    """Fit the expert head on the features of ``out``, and print how it does on the held-out faces."""
+    from facellava.training.head import fit_head, head_report
+    from facellava.training.samples import load_rows
+
+    samples = load_rows(out, out / "faces.jsonl")
+    head = fit_head(samples, default_spec(), seed=seed)
+    head.save(out / HEAD_FILE)
+    for name in ("congress", "sfhq", "renders"):
+        rows = [i for i in samples.indices("test") if samples.rows[i]["set"] == name]
+        found = head_report(ExpertHead.load(out), samples, rows)
+        print(f"{name}, {len(rows)} held-out rows: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
+
+
+def _evidence(row: dict[str, Any], found: Findings, spec: HeadSpec) -> FaceEvidence:
+    """What may be said about a face: what its report states, and of rendered faces only what they can show."""
+    rendered = row["set"] == "renders"
     return FaceEvidence(
-        expression=row["face"]["expression"],
-        action_units=units or None,
-        attributes=attributes or None,
-        age=row["labels"].get("age"),
-        authenticity=row["authenticity"],
-        measures=measures_from_blendshapes(blendshapes, blendshape_names()),
-        description=row["face"]["description"],
-        manipulation=next((kind for kind in KINDS if row["id"].endswith(f"-{kind}")), None),
+        expression=found.expression,
+        action_units={name: name in (found.action_units or ()) for name in spec.labels("action_units")},
+        attributes=None if rendered else {name: name in (found.attributes or ()) for name in trained_attributes()},
+        age=None if rendered else found.age,
+        authenticity=None if rendered else found.deepfake,  # pyright: ignore[reportArgumentType]
+        measures={},
     )
 
 
+def _names(labels: dict[str, Any]) -> dict[str, Any]:
+    """Slot labels with names in place of numbers of classes."""
+    return {k: tasks.get(k).names[v] if k in SINGLE else v for k, v in labels.items()}
+
+
 def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
-    """Write ``samples.jsonl`` (labels and ``variants`` conversations a row) and ``expert.json``."""
-    blendshapes = load_file(out / "features.safetensors")["blendshapes"]
-    rows = [json.loads(line) for line in (out / "faces.jsonl").read_text(encoding="utf-8").splitlines()]
-    with (out / "samples.jsonl").open("w", encoding="utf-8") as samples:
-        for row, shapes in zip(rows, blendshapes, strict=True):
-            rng = random.Random(f"{seed}-{row['id']}")
-            evidence = _evidence(row, shapes)
-            talks = [conversation(evidence, rng) for _ in range(variants)]
-            record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")}
-            record["conversations"] = [[[t.question, t.answer] for t in talk] for talk in talks]
-            samples.write(json.dumps(record) + "\n")
-    tokenizer = read_gguf(weights.resolve(BASE)).tokenizer
-    default_spec(tokenizer).save(out / "expert.json")
+    """Write ``samples.jsonl``: labels, report and ``variants`` conversations a row."""
+    from facellava.training.head import predict
+    from facellava.training.samples import load_rows
+
+    data, head = load_rows(out, out / "faces.jsonl"), ExpertHead.load(out)
+    lines = []
+    for i, row in enumerate(data.rows):
+        rng = random.Random(f"{seed}-{row['id']}")
+        trained = row["split"] == "train"
+        p = predict(head, data, [i], unseen=trained)[0]
+        found = head.find(head.stated(p, _names(row["labels"])) if trained else p)
+        talks = [conversation(_evidence(row, found, head.spec), rng) for _ in range(variants)]
+        record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")}
+        record["report"] = found.report()
+        record["conversations"] = [[[t.question, t.answer] for t in talk] for talk in talks]
+        lines.append(json.dumps(record) + "\n")
+    write_atomic(out / "samples.jsonl", "".join(lines))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=("features", "conversations"))
+    parser.add_argument("step", choices=("features", "head", "conversations"))
     parser.add_argument("--faces", type=Path, help="folder with congress.jsonl, sfhq.jsonl, renders.jsonl, ...")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--renders", type=int, default=2400, help="rendered training faces (a fifth of it for test)")
+    parser.add_argument("--renders", type=int, default=4000, help="rendered training faces (an eighth of it for test)")
     parser.add_argument("--variants", type=int, default=3, help="conversations a face")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     if args.step == "features":
-        build_features(args.faces, args.out, renders=args.renders, threads=args.threads)
+        build_features(args.faces, args.out, renders=args.renders, processes=args.processes)
+    elif args.step == "head":
+        build_head(args.out)
     else:
         build_conversations(args.out, variants=args.variants)
 

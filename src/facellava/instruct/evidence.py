@@ -21,6 +21,7 @@ from .facts import (
     texts,
     upper_first,
 )
+from .follow import follow_up
 from .free import Turn, free_turn
 
 __all__ = [
@@ -46,6 +47,7 @@ FORBIDDEN = re.compile(
 TASK_PROBABILITY = 0.8
 CANONICAL_QUESTION = 0.3
 CHECKLIST = 0.4
+FOLLOW_UP = 0.7
 UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
 """Attributes left out of plain sentences: judgements, or said elsewhere in better words."""
 
@@ -66,7 +68,20 @@ def conversation(evidence: FaceEvidence, rng: random.Random, *, max_turns: int =
         if turn is not None and all(turn.question != other.question for other in turns):
             turns.append(turn)
     rng.shuffle(turns)
-    return turns
+    return _with_follow_up(turns, evidence, rng) if 0 < len(turns) < max_turns else turns
+
+
+def _with_follow_up(turns: list[Turn], evidence: FaceEvidence, rng: random.Random) -> list[Turn]:
+    """The turns and, sometimes, a second question right after one of them."""
+    first = rng.choice(turns)
+    if rng.random() > FOLLOW_UP:
+        return turns
+    reason = ""
+    if first.task in ("expression", "deepfake"):
+        reason = next(iter(description_parts(evidence, first.task, rng)[1]), "")
+    second = follow_up(first, evidence, rng, reason)
+    place = turns.index(first) + 1
+    return turns if second is None else [*turns[:place], second, *turns[place:]]
 
 
 def task_turn(evidence: FaceEvidence, name: str, rng: random.Random, *, media: str = "image") -> Turn:

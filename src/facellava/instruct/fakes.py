@@ -109,3 +109,21 @@ def recompress(image: Image, rng: np.random.Generator) -> Image:
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None, "OpenCV reads what it wrote"
     return decoded[..., ::-1].copy()
+
+
+def degrade(image: Image, rng: np.random.Generator) -> Image:
+    """What worse cameras and lights make of a picture: few pixels, blur, noise, other tones, no colour."""
+    side = int(np.exp(rng.uniform(np.log(40), np.log(SIZE))))
+    image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR if rng.random() < 0.5 else cv2.INTER_CUBIC)
+    tones = (image.astype(np.float32) / 255) ** float(np.exp(rng.uniform(-0.5, 0.5)))
+    tones = (tones - 0.5) * rng.uniform(0.7, 1.3) + 0.5 + rng.uniform(-0.1, 0.1)
+    if rng.random() < 0.3:
+        tones = tones.mean(2, keepdims=True).repeat(3, 2)
+    if rng.random() < 0.3:
+        tones = tones + rng.normal(0, rng.uniform(0.01, 0.06), tones.shape)
+    pixels = (tones * 255).round().clip(0, 255).astype(np.uint8)
+    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None, "OpenCV reads what it wrote"
+    return decoded[..., ::-1].copy()

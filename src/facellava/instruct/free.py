@@ -215,6 +215,14 @@ def _only_age(scene: _Scene) -> Turn | None:
     return Turn("format", scene.ask(texts("questions")["only_age"]["ask"]), str(scene.evidence.age))
 
 
+def _codes(scene: _Scene) -> Turn | None:
+    units = scene.evidence.action_units
+    if not units:
+        return None
+    active = tasks.get("action_units").sort(unit for unit, on in units.items() if on)
+    return Turn("format", scene.ask(texts("questions")["codes"]["ask"]), ", ".join(active) or "None.")
+
+
 def _json(scene: _Scene) -> Turn | None:
     forms, evidence = texts("questions")["json"], scene.evidence
     units = evidence.action_units
@@ -259,6 +267,7 @@ _WEIGHTS: dict[_Builder, float] = {
     _compare: 1.0,
     _one_word: 1.5,
     _only_age: 1.0,
+    _codes: 0.7,
     _json: 1.5,
     _refuse: 1.5,
     _sure: 0.3,

@@ -19,6 +19,18 @@ PHOTO_UNITS = ("AU1", "AU4", "AU6", "AU12", "AU15", "AU25", "AU26", "AU43")
 RENDER_UNITS = (
     *("AU1", "AU2", "AU4", "AU5", "AU7", "AU9", "AU10", "AU12", "AU15", "AU20", "AU23", "AU24", "AU25", "AU26", "AU43"),
 )
+WEAK_UNITS = {
+    "AU2": "AU2",
+    "AU5": "AU5",
+    "AU7": "AU7",
+    "AU9": "AU9",
+    "AU10": "AU10",
+    "AU20": "AU20",
+    "AU23": "AU24",
+    "AU24": "AU24",
+}
+"""Units that only renders show reliably -> the annotators' word for them. Where they do not state it, a training
+photograph counts as one without the unit, so that the head does not carry over from renders what nobody sees there."""
 NOISY_ATTRIBUTES = frozenset(
     ["High_Cheekbones", "Rosy_Cheeks", "Pale_Skin", "Receding_Hairline", "Oval_Face", "Narrow_Eyes", "Blurry"]
 )
@@ -77,12 +89,19 @@ def read_photos(root: Path, attribute_names: tuple[str, ...]) -> Iterator[OpenFa
             subject=fact.get("near_duplicate_group", row["id"]),
             box=tuple(fact["face_box"]),
             expression=None if row["expression"] == "unclear" else row["expression"],
-            action_units={u: u in row["action_units"] for u in PHOTO_UNITS if u not in unsure},
+            action_units={u: u in row["action_units"] for u in PHOTO_UNITS if u not in unsure} | _weak(row),
             attributes={a: a in row["attributes"] for a in asked if a not in unsure},
             age=exact if exact is not None else row["age_estimate"],
             genuine=row["set"] == "congress",
             description=row["descriptions"][0],
         )
+
+
+def _weak(row: dict) -> dict[str, bool]:
+    if row["split"] != "train":
+        return {}
+    stated = {*row["action_units"], *row["unsure"]}
+    return {unit: False for unit, word in WEAK_UNITS.items() if word not in stated}
 
 
 def read_renders(root: Path) -> Iterator[OpenFace]:

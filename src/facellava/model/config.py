@@ -5,16 +5,15 @@ Imports transformers; ``facellava.model`` imports this file only when a name in 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
 from transformers import AutoConfig, PretrainedConfig
 
-from facellava.model.expert_spec import ExpertSpec
 from facellava.model.regions import N_REGIONS
+from facellava.types import Crop
 
 __all__ = [
     "TABLE_6",
@@ -117,34 +116,21 @@ class ClipVisionConfig:
 
 @dataclass(frozen=True)
 class ExpertVisionConfig:
-    """Frozen face experts, whose maps and values the processor computes (see ``experts.py``, ``expert_tower.py``).
+    """Frozen face experts, whose maps the processor computes (see ``experts.py``).
 
     Attributes:
-        spec: layout of the calibrated head, ``ExpertSpec.to_dict()``.
-        values: number of expert values a frame (E).
         width: channels of the maps (C).
         grid: patches a side.
         frames: frames sampled at most; shorter clips keep what they have.
-        folds: heads in the ensemble.
-        report: the head's outputs open the visual tokens, in word space; without it the tower only gives maps.
     """
 
-    spec: dict[str, Any] = field(default_factory=dict)
-    values: int = 1
     width: int = 1
     grid: int = 7
     frames: int = 8
-    folds: int = 4
-    report: bool = True
     kind: Literal["experts"] = "experts"
 
     def __post_init__(self) -> None:
-        _positive(self, "values", "width", "grid", "frames", "folds")
-        # As JSON would return it, so that a saved and loaded configuration is equal.
-        object.__setattr__(self, "spec", json.loads(json.dumps(self.spec)))
-        missing = {"slots", "yes", "no"} - set(self.spec)
-        if missing:
-            raise ValueError(f"vision.spec lacks {', '.join(sorted(missing))}: give ExpertSpec.to_dict()")
+        _positive(self, "width", "grid", "frames")
 
     def has_cls(self, frames: int) -> bool:
         """Maps have no CLS token."""
@@ -276,6 +262,8 @@ class FaceLlavaConfig(PretrainedConfig):
         text_config: any causal language model's configuration of transformers, or its dictionary with ``model_type``.
         image_token_id: placeholder, one in ``input_ids`` for each visual token; may lie outside the vocabulary.
         crop_margin: margin of the face crops that the model was trained on (see ``FaceClip.margin``).
+        crop: where their squares lie (see ``types.Crop``).
+        pool_frames: the language model reads the mean over a clip's frames, so that a video costs no more than an image.
         kwargs: common settings of ``PretrainedConfig``.
 
     Raises:
@@ -292,6 +280,8 @@ class FaceLlavaConfig(PretrainedConfig):
         text_config: PretrainedConfig | Mapping[str, Any] | None = None,
         image_token_id: int = 32000,
         crop_margin: float = 0.0,
+        crop: Crop = "centred",
+        pool_frames: bool = False,
         **kwargs: Any,
     ) -> None:
         self.vision, self.fusion = _vision(vision), _fusion(fusion)
@@ -299,7 +289,9 @@ class FaceLlavaConfig(PretrainedConfig):
             settings = dict(text_config or {})
             text_config = AutoConfig.for_model(settings.pop("model_type", "llama"), **settings)
         self.text_config = text_config
-        self.image_token_id, self.crop_margin = image_token_id, crop_margin
+        self.image_token_id, self.pool_frames = image_token_id, pool_frames
+        self.crop_margin = crop_margin
+        self.crop: Crop = crop
         self._check()
         # The language model alone has embeddings to tie; its own setting is the truth.
         kwargs["tie_word_embeddings"] = text_config.tie_word_embeddings
@@ -310,6 +302,7 @@ class FaceLlavaConfig(PretrainedConfig):
             raise ValueError(f"image_token_id is {self.image_token_id!r}; it must be a token id of at least 0")
         if not 0 <= self.crop_margin <= 2:
             raise ValueError(f"crop_margin is {self.crop_margin!r}; it must lie in 0..2")
+        _one_of("crop", self.crop, Crop)
         width = self.text_config.hidden_size
         if self.fusion.kind != "none" and width % self.fusion.heads:
             raise ValueError(f"fusion heads={self.fusion.heads} does not divide the language model's width {width}")
@@ -320,10 +313,11 @@ class FaceLlavaConfig(PretrainedConfig):
         frame = vision.grid**2 + vision.has_cls(frames)
         if fusion.landmarks == "append":
             frame += frame if fusion.uses_parsing else fusion.region_tokens
-        report = 0
-        if isinstance(vision, ExpertVisionConfig) and vision.report:
-            report = ExpertSpec.from_dict(vision.spec).n_tokens
-        return report + frames * frame
+        return frame * self.visual_blocks(frames)
+
+    def visual_blocks(self, frames: int) -> int:
+        """Runs of visual tokens in the prompt: one a frame, or a single one where frames are pooled."""
+        return 1 if self.pool_frames else frames
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""

@@ -2,9 +2,9 @@
 
 No torch here: the same code feeds training, the torch model and the ONNX runtime. For every frame the encoder gives
 
-* ``maps`` (49, C): features of the expression network (facex) and of the age network resampled to a 7 x 7 grid over
-  the *crop*, with noise statistics of the pixels themselves, so that token ``row * 7 + column`` is the patch centred
-  at ``((column + 0.5) / 7, (row + 0.5) / 7)``, which is what the region-patch proximity mask (eq. 5) assumes;
+* ``maps`` (49, C): features of the expression network (facex), of the age network and of CLIP resampled to a 7 x 7
+  grid over the *crop*, with noise statistics of the pixels themselves, so that token ``row * 7 + column`` is the patch
+  centred at ``((column + 0.5) / 7, (row + 0.5) / 7)``, which is what the region-patch proximity mask (eq. 5) assumes;
 * ``values`` (E,): the experts' own outputs, the blendshapes and the aligned landmarks, read by the calibrated head.
 """
 
@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facellava.model import clip_network
+from facellava.model.clip_network import ClipNetwork
 from facellava.model.regions import patch_centroids
 
 GRID = 7
@@ -39,7 +41,7 @@ _CHIP_POINTS = np.array(
 )
 _CHIP_LANDMARKS = (45, 42, 36, 39, 33)
 
-WIDTHS = {"facex": 160, "age": 128, "pixels": 8}
+WIDTHS = {"facex": 160, "age": 128, "pixels": 8, "clip": clip_network.WIDTH}
 MAP_WIDTH = sum(WIDTHS.values())
 VALUE_SIZES = {
     "facex": 7,
@@ -50,9 +52,10 @@ VALUE_SIZES = {
     "blendshapes": 52,
     "landmarks": 136,
     "pixels": 16,
+    "clip": clip_network.EMBEDDING,
 }
 N_VALUES = sum(VALUE_SIZES.values())
-WEIGHTS = ("facex-expression", "fer-expression", "age-v1", "gender-v1")
+WEIGHTS = ("facex-expression", "fer-expression", "age-v1", "gender-v1", "clip-vit-b16")
 
 
 class ExpertFeatures(NamedTuple):
@@ -143,6 +146,7 @@ class ExpertEncoder:
         self._fer = _LiteRTNetwork(resolve("fer-expression"), threads)
         self._age = _onnx_session(resolve("age-v1"), threads, extra_output=_AGE_MAP)
         self._gender = _onnx_session(resolve("gender-v1"), threads)
+        self._clip = ClipNetwork(resolve("clip-vit-b16"), threads, GRID)
 
     def encode(
         self,
@@ -162,6 +166,7 @@ class ExpertEncoder:
         age, age_map = self._run_age(_chip(crop, points, 64, 0.2))
         fer = self._run_fer(_chip(crop, points, 64, 0.15))
         gender = self._run_gender(_chip(crop, points, 32, 0.25))
+        clip = self._clip(crop)
         pixels = _pixel_statistics(crop)
         expected = float(age @ np.arange(81))
         spread = float(np.sqrt(max(age @ (np.arange(81) - expected) ** 2, 0.0)))
@@ -179,8 +184,9 @@ class ExpertEncoder:
             (aligned - 0.5).reshape(-1),
             inner,
             inner - outer,
+            clip.picture,
         ]
-        maps = np.concatenate([facex_map, age_map, pixels], -1)
+        maps = np.concatenate([facex_map, age_map, pixels, clip.patches.reshape(N_PATCHES, -1)], -1)
         return maps.astype(np.float32), np.concatenate(values).astype(np.float32)
 
     def _run_facex(self, chip: _Chip) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -8,13 +8,16 @@ puts them back.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from facellava.model.decoder_onnx import DecoderConfig
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 _NAMES = {
     "attn_q": "self_attn.q_proj",
@@ -54,23 +57,24 @@ def split_rotary_halves(weight: NDArray[np.float32], heads: int) -> NDArray[np.f
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def read_gguf(path: Path, *, max_positions: int = 2048) -> LanguageModelFile:
-    """Dequantise every tensor of a ``llama`` GGUF file (about five seconds for 135 M parameters).
+def read_sizes(path: Path, *, max_positions: int = 2048) -> DecoderConfig:
+    """Sizes alone of a ``llama`` GGUF file; no tensor is read.
 
     Raises:
-        ValueError: the file is not of the ``llama`` architecture or its tokenizer is not byte-level BPE.
+        ValueError: see :func:`read_gguf`.
     """
     from gguf import GGUFReader
-    from gguf.quants import dequantize
 
-    reader = GGUFReader(path)
+    return _sizes(GGUFReader(path), path.name, max_positions)
 
+
+def _sizes(reader: GGUFReader, name: str, max_positions: int) -> DecoderConfig:
     def field(key: str):
         return reader.fields[key].contents()
 
     if field("general.architecture") != "llama" or field("tokenizer.ggml.model") != "gpt2":
-        raise ValueError(f"{path.name}: expected a llama GGUF with a byte-level BPE tokenizer")
-    config = DecoderConfig(
+        raise ValueError(f"{name}: expected a llama GGUF with a byte-level BPE tokenizer")
+    return DecoderConfig(
         hidden_size=field("llama.embedding_length"),
         intermediate_size=field("llama.feed_forward_length"),
         num_hidden_layers=field("llama.block_count"),
@@ -81,6 +85,19 @@ def read_gguf(path: Path, *, max_positions: int = 2048) -> LanguageModelFile:
         rms_norm_eps=field("llama.attention.layer_norm_rms_epsilon"),
         max_position_embeddings=min(field("llama.context_length"), max_positions),
     )
+
+
+def read_gguf(path: Path, *, max_positions: int = 2048) -> LanguageModelFile:
+    """Dequantise every tensor of a ``llama`` GGUF file (about five seconds for 135 M parameters).
+
+    Raises:
+        ValueError: the file is not of the ``llama`` architecture or its tokenizer is not byte-level BPE.
+    """
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    reader = GGUFReader(path)
+    config = _sizes(reader, path.name, max_positions)
     weights = {}
     for tensor in reader.tensors:
         name = _hf_name(tensor.name)

@@ -1,7 +1,7 @@
 """Face-LLaVA as a Hugging Face model: tower -> projector -> FRLP -> FRGCA -> placeholders -> any causal language model.
 
 Shapes: b clips, t frames (1 for an image), n visual tokens a frame, v visual tokens a clip, l text positions,
-d width of the language model, c of the tower, e expert values.
+d width of the language model, c of the tower.
 """
 
 from typing import Any, NamedTuple
@@ -11,17 +11,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from .answer_loss import AnswerOutput, answer_loss, decode
 from .clip_tower import ClipTower, ClipVisionTower, _Layer
 from .config import ExpertVisionConfig, FaceLlavaConfig
+from .expert_tower import ExpertVisionTower
 from .frgca import FaceRegionGuidedCrossAttention
 from .frlp import FaceRegionLandmarkProjector
 from .projector import VisionProjector
 
 __all__ = ["FaceLlavaForConditionalGeneration", "VisualTokens"]
 
-VISUAL_INPUTS = ("pixel_values", "vision_features", "landmarks", "expert_values", "parsing_values")
+VISUAL_INPUTS = ("pixel_values", "vision_features", "landmarks", "parsing_values")
 
 
 class VisualTokens(NamedTuple):
@@ -30,25 +32,15 @@ class VisualTokens(NamedTuple):
     Attributes:
         tokens: (b, v, d), in the order of the placeholders.
         attention: FRGCA weights (b, t, heads, n, m) when asked for.
-        probabilities: (b, o) calibrated outputs of the expert head; None for towers without one.
     """
 
     tokens: Tensor
     attention: Tensor | None
-    probabilities: Tensor | None
 
 
 def _build_tower(config: FaceLlavaConfig) -> nn.Module:
-    vision, dim = config.vision, config.text_config.hidden_size
-    if not isinstance(vision, ExpertVisionConfig):
-        return ClipVisionTower(vision)
-    from .expert_spec import ExpertSpec
-    from .expert_tower import ExpertVisionTower
-
-    spec = ExpertSpec.from_dict(vision.spec)
-    return ExpertVisionTower(
-        spec, vision.values, vision.width, vision.grid**2, dim, folds=vision.folds, report=vision.report
-    )
+    vision = config.vision
+    return ExpertVisionTower(vision.width) if isinstance(vision, ExpertVisionConfig) else ClipVisionTower(vision)
 
 
 class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -131,10 +123,8 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: Float[Tensor, "b t 3 s s"] | None = None,
         vision_features: Float[Tensor, "b t n c"] | None = None,
         landmarks: Float[Tensor, "b t 68 2"] | None = None,
-        expert_values: Float[Tensor, "b t e"] | None = None,
         parsing_values: Float[Tensor, "b t ..."] | None = None,
         need_attention: bool = False,
-        **tower_options: Any,
     ) -> VisualTokens:
         """Eq. 1-6: what the language model reads of a clip.
 
@@ -142,44 +132,28 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: normalised crops, for towers that read pixels.
             vision_features: the tower's features computed before (CLIP type), or the experts' maps.
             landmarks: fractions of the crop, iBUG-68 order.
-            expert_values: the experts' numbers; only for vision kind ``experts``.
             parsing_values: face-parsing maps drawn as pictures, as the tower reads pictures: pixels (b, t, 3, s, s)
                 for towers of CLIP type, the experts' maps of the drawing (b, t, n, c); only for fusion expert
                 ``face_parsing``.
             need_attention: also return FRGCA's weights.
-            tower_options: passed to an expert tower (``fold`` and the like).
 
         Raises:
             ValueError: when an input that the configuration needs is missing.
         """
-        features, words, probabilities = self._see(pixel_values, vision_features, expert_values, tower_options)
-        visual = self.projector(features)
+        visual = self.projector(self._see(pixel_values, vision_features))
         visual, attention = self._fuse(visual, landmarks, parsing_values, need_attention)
-        tokens = visual.flatten(1, 2)
-        if words is not None:
-            tokens = torch.cat([words, tokens], dim=1)
-        return VisualTokens(tokens, attention, probabilities)
+        return VisualTokens(visual.mean(1) if self.config.pool_frames else visual.flatten(1, 2), attention)
 
-    def _see(
-        self,
-        pixel_values: Tensor | None,
-        vision_features: Tensor | None,
-        expert_values: Tensor | None,
-        tower_options: dict[str, Any],
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Features (b, t, n, c), and for experts their tokens (b, k, d) and probabilities (b, o)."""
+    def _see(self, pixel_values: Tensor | None, vision_features: Tensor | None) -> Float[Tensor, "b t n c"]:
         if self.config.vision.kind == "experts":
-            if vision_features is None or expert_values is None:
-                raise ValueError("vision kind 'experts' needs vision_features and expert_values")
-            seen = self.vision_tower(vision_features, expert_values, **tower_options)
-            return seen.maps, seen.tokens, seen.probabilities
-        if tower_options:
-            raise ValueError(f"vision kind 'clip' does not know {', '.join(sorted(tower_options))}")
+            if vision_features is None or pixel_values is not None:
+                raise ValueError("vision kind 'experts' needs vision_features, and no pixel_values")
+            return self.vision_tower(vision_features)
         if pixel_values is not None and vision_features is None:
-            return self.vision_tower(pixel_values), None, None
+            return self.vision_tower(pixel_values)
         if vision_features is None or pixel_values is not None:
             raise ValueError("give either pixel_values or vision_features")
-        return vision_features, None, None
+        return vision_features
 
     def _fuse(
         self,
@@ -195,7 +169,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if fusion.expert == "face_parsing":
             if parsing_values is None:
                 raise ValueError("fusion expert 'face_parsing' needs parsing_values")
-            regions, landmarks = self.projector(self._see_parsing(parsing_values)), None
+            regions, landmarks = self.projector(self.vision_tower(parsing_values)), None
         elif landmarks is None:
             raise ValueError(f"landmarks are missing: fusion with landmarks={fusion.landmarks!r} needs them")
         else:
@@ -205,11 +179,6 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return torch.cat([visual, regions], dim=2), None
         has_cls = self.config.vision.has_cls(visual.shape[1])
         return self.frgca(visual, regions, landmarks, need_attention, has_cls)
-
-    def _see_parsing(self, drawn: Tensor) -> Float[Tensor, "b t n c"]:
-        if self.config.vision.kind == "experts":
-            return self.vision_tower.normalise_maps(drawn)  # pyright: ignore[reportCallIssue]
-        return self.vision_tower(drawn)
 
     def embed(
         self, input_ids: Int[Tensor, "b l"], visual: Float[Tensor, "b v d"] | None = None
@@ -241,13 +210,11 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: Float[Tensor, "b t 3 s s"] | None = None,
         vision_features: Float[Tensor, "b t n c"] | None = None,
         landmarks: Float[Tensor, "b t 68 2"] | None = None,
-        expert_values: Float[Tensor, "b t e"] | None = None,
         parsing_values: Float[Tensor, "b t ..."] | None = None,
         inputs_embeds: Float[Tensor, "b l d"] | None = None,
         labels: Int[Tensor, "b l"] | None = None,
         label_weights: Float[Tensor, "b l"] | None = None,
         answers_only: bool = False,
-        tower_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | AnswerOutput | tuple:
         """One pass; eq. 7 as the mean cross-entropy over labels other than -100.
@@ -259,13 +226,12 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             label_weights: of the labels in the mean; only with ``answers_only``.
             answers_only: logits are computed where labels ask for them and nowhere else, and are not returned; the
                 output is an ``AnswerOutput``. For training: with one answer in a long prompt most logits are waste.
-            tower_options: passed to an expert tower (``fold`` and the like).
 
         Raises:
             ValueError: when placeholders and visual tokens do not match, or an input is missing or superfluous.
         """
         seen = {"pixel_values": pixel_values, "vision_features": vision_features, "landmarks": landmarks,
-                "expert_values": expert_values, "parsing_values": parsing_values}  # fmt: skip
+                "parsing_values": parsing_values}  # fmt: skip
         given: dict[str, Any] = {name: value for name, value in seen.items() if value is not None}
         if answers_only and labels is None:
             raise ValueError("answers_only needs labels")
@@ -275,7 +241,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError(f"inputs_embeds already hold the visual tokens: leave out {', '.join(given)}")
         if input_ids is not None:
             past = kwargs.get("cache", kwargs.get("past_key_values"))  # transformers renamed it in 5.24
-            inputs_embeds = self._embed_step(input_ids, given | (tower_options or {}), past)
+            inputs_embeds = self._embed_step(input_ids, given, past)
         if answers_only:
             assert inputs_embeds is not None and labels is not None
             hidden = decode(self.language_model, inputs_embeds, attention_mask)
@@ -303,3 +269,5 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
 
 AutoModelForImageTextToText.register(FaceLlavaConfig, FaceLlavaForConditionalGeneration, exist_ok=True)
+# the pipeline looks here for models that it supports, and not among registered ones
+MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[FaceLlavaConfig.model_type] = FaceLlavaForConditionalGeneration.__name__

@@ -1,9 +1,8 @@
-"""The visual half of the small default as an ONNX graph: experts' maps and values to visual tokens.
+"""The visual half of the small default as an ONNX graph: experts' maps and landmarks to visual tokens.
 
-Projector (eq. 1), FRLP (eq. 2-4), FRGCA (eq. 5-6, ``fusion="paper"``), calibrated head and word-space tokens, from
-the same weights that the torch modules load. Inputs: ``maps`` float32 (T, N, C), ``values`` float32 (T, E),
-``landmarks`` float32 (T, 68, 2). Outputs: ``tokens`` float32 (K + T * N, D), ``attention`` float32 (T, H, N, 9),
-``probabilities`` float32 (O,).
+Projector (eq. 1), FRLP (eq. 2-4) and FRGCA (eq. 5-6, ``fusion="paper"``), from the same weights that the torch modules
+load. Inputs: ``maps`` float32 (T, N, C), ``landmarks`` float32 (T, 68, 2). Outputs: ``tokens`` float32 (N, D), the mean
+over frames, ``attention`` float32 (T, H, N, 9).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from facellava.model.expert_spec import ExpertSpec, Slot
 from facellava.model.regions import N_POINTS, N_REGIONS, REGIONS, patch_centroids
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -108,92 +106,35 @@ def _frgca(g: _Graph, visual: str, regions: str, mask: str, heads: int, dim: int
     return g.op("Add", visual, g.linear("frgca.out", g.reshape(context, 0, -1, dim))), attention
 
 
-def _probabilities(g: _Graph, maps: str, values: str, spec: ExpertSpec, folds: int, patches: int) -> str:
-    """Mean over heads and frames of softmax and sigmoid outputs: (1, O)."""
-    means = []
-    for f in range(folds):
-        name = f"tower.heads.{f}"
-        squeezed = g.op("Tanh", g.linear(f"{name}.squeeze", maps))
-        width = g.weights[f"{name}.squeeze.weight"].shape[0]
-        joined = g.op("Concat", values, g.reshape(squeezed, 0, patches * width), axis=1)
-        hidden = g.gelu(g.linear(f"{name}.hidden", joined))
-        logits = g.op("Add", g.linear(f"{name}.out", hidden), g.linear(f"{name}.skip", values))
-        parts = []
-        for slot, where in zip(spec.slots, spec.offsets().values(), strict=True):
-            part = g.cut(logits, where.start, where.stop, 1)
-            parts.append(g.op("Sigmoid", part) if slot.kind == "binary" else g.op("Softmax", part, axis=-1))
-        p = g.op("Concat", *parts, axis=1)
-        means.append(g.op("ReduceMean", p, axes=[0], keepdims=1))
-    return g.op("ReduceMean", g.op("Concat", *means, axis=0), axes=[0], keepdims=1)
-
-
-def _number_tokens(g: _Graph, part: str, words: NDArray[np.float32], slot: Slot) -> list[str]:
-    expected = g.op("MatMul", part, g.const(np.arange(slot.size, dtype=np.float32)[:, None]))
-    rounded = g.op("Floor", g.op("Add", g.reshape(expected, 1), g.const(np.float32(0.5))))
-    clipped = g.op("Clip", rounded, g.const(np.float32(0)), g.const(np.float32(slot.size - 1)))
-    whole = g.op("Cast", clipped, to=TensorProto.INT64)
-    ten, table = g.const(np.array([10], np.int64)), g.const(words)
-    return [g.op("Gather", table, g.op(kind, whole, ten), axis=0) for kind in ("Div", "Mod")]
-
-
-def _word_tokens(g: _Graph, p: str, spec: ExpertSpec) -> str:
-    """(1, O) probabilities to (K, D) tokens, as ``expert_tower.WordSpaceTokens``."""
-    tokens, row, words = [], 0, g.weights["tower.words.words"]
-    for slot, where in zip(spec.slots, spec.offsets().values(), strict=True):
-        part = g.cut(p, where.start, where.stop, 1)
-        before, own, after = np.split(
-            words[row : row + slot.n_rows], [len(slot.before), len(slot.before) + len(slot.words)]
-        )
-        row += slot.n_rows
-        if len(before):
-            tokens.append(g.const(before))
-        if slot.kind == "number":
-            tokens += _number_tokens(g, part, own, slot)
-        elif slot.kind == "binary":
-            difference = g.op("Mul", part, g.const(own[:1] - own[1:]))
-            tokens.append(g.op("Add", difference, g.const(own[1:])))
-        else:
-            tokens.append(g.op("MatMul", part, g.const(own)))
-        if len(after):
-            tokens.append(g.const(after))
-    tokens.append(g.linear("tower.words.summary", p))
-    return g.op("Add", g.op("Concat", *tokens, axis=0), g.const(g.weights["tower.words.slots"]))
-
-
-def build_vision(weights: Weights, spec: ExpertSpec, *, dim: int, heads: int, grid: int) -> onnx.ModelProto:
+def build_vision(weights: Weights, *, dim: int, heads: int, grid: int) -> onnx.ModelProto:
     """The graph described above.
 
     Args:
         weights: float32, named as the torch modules: ``projector.*``, ``frlp.*``, ``frgca.*``, ``tower.*``.
-        spec: outputs of the expert head; dim: width of the language model; heads: of FRGCA; grid: patches a side.
+        dim: width of the language model; heads: of FRGCA; grid: patches a side.
     """
     g = _Graph(weights)
     patches = grid * grid
-    maps, values = g.standardise("maps", "map"), g.standardise("values", "value")
-    visual = g.linear("projector.second", g.gelu(g.linear("projector.first", maps)))
+    visual = g.linear("projector.second", g.gelu(g.linear("projector.first", g.standardise("maps", "map"))))
     fused, attention = _frgca(g, visual, _frlp(g, "landmarks"), _proximity(g, "landmarks", grid), heads, dim)
-    folds = len({name.split(".")[2] for name in weights if name.startswith("tower.heads.")})
-    p = _probabilities(g, maps, values, spec, folds, patches)
-    tokens = g.op("Concat", _word_tokens(g, p, spec), g.reshape(fused, -1, dim), axis=0)
-    for source, name in ((tokens, "tokens"), (attention, "attention"), (g.reshape(p, -1), "probabilities")):
+    pooled = g.op("ReduceMean", fused, axes=[0], keepdims=0)
+    for source, name in ((pooled, "tokens"), (attention, "attention")):
         g.nodes.append(helper.make_node("Identity", [source], [name]))
 
     def value(name: str, shape: list[Any]) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-    map_width, n_values = len(weights["tower.map_mean"]), len(weights["tower.value_mean"])
+    map_width = len(weights["tower.map_mean"])
     graph = helper.make_graph(
         g.nodes,
         "facellava_vision",
         [
             value("maps", ["T", patches, map_width]),
-            value("values", ["T", n_values]),
             value("landmarks", ["T", N_POINTS, 2]),
         ],
         [
-            value("tokens", ["V", dim]),
+            value("tokens", [patches, dim]),
             value("attention", ["T", heads, patches, N_REGIONS]),
-            value("probabilities", [spec.n_outputs]),
         ],
         g.initializers,
     )

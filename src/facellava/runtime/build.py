@@ -1,8 +1,9 @@
 """Builds the model that runs from what is shipped (a small difference) and what is pulled (the base language model).
 
 The result is a folder in the cache, keyed by the hashes of everything that went into it: ``decoder.onnx`` and its
-weights, ``vision.onnx``, ``embeddings.safetensors``, ``tokenizer.json`` and ``model.json``. It is written under a
-temporary name and renamed when complete, so a half-built model is never used and two processes cannot clash.
+weights, ``vision.onnx``, ``embeddings.safetensors``, ``tokenizer.json``, ``head.safetensors`` and ``model.json``. It is
+written under a temporary name and renamed when complete, so a half-built model is never used and two processes cannot
+clash.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from safetensors.numpy import load_file, save_file
 
 from facellava.errors import FileMissing, NoSpace
 from facellava.model.decoder_onnx import Precision, build_decoder, quantize_blocks, save_model
-from facellava.model.expert_spec import ExpertSpec
-from facellava.model.gguf_weights import LanguageModelFile, read_gguf
+from facellava.model.expert_report import FILE as HEAD_FILE
+from facellava.model.gguf_weights import read_gguf
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the built files change, so that older ones are rebuilt."""
 
 BASE = "smollm2-135m-instruct"
@@ -44,11 +45,7 @@ class ModelCard(NamedTuple):
     Attributes:
         name: shown in results. base: registered name of the language model. crop_margin: see FaceClip.
         heads: of FRGCA. grid: patches a side. lora_scale: alpha / rank. placeholder: id that stands for visual tokens.
-        stop: the text that ends an answer. untrained: label names per task that this model must not be asked for.
-        thresholds: label name -> probability from which a multi-label answer counts as present.
-        temperature: task -> divisor of log-odds (calibration).
-        scored_by: task -> ``model`` (labels are scored under the language model, the default) or ``head`` (the
-            calibrated head in the vision tower, where the language model is not yet as good).
+        stop: the text that ends an answer.
     """
 
     name: str
@@ -59,10 +56,6 @@ class ModelCard(NamedTuple):
     lora_scale: float
     placeholder: int
     stop: str
-    untrained: dict[str, list[str]]
-    thresholds: dict[str, float]
-    temperature: dict[str, float]
-    scored_by: dict[str, str]
 
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
@@ -110,7 +103,7 @@ def ensure_built(
     """The folder with the runnable model, built now if it is not there yet.
 
     Args:
-        source: folder with ``delta.safetensors``, ``expert.json``, ``model.json``.
+        source: folder with ``delta.safetensors``, ``head.safetensors``, ``model.json``.
         cache: writable folder for built models.
         resolve: registered weight name -> local path.
 
@@ -118,7 +111,7 @@ def ensure_built(
         NoSpace: the disk is full or the cache is not writable.
     """
     card = ModelCard.read(source)
-    digests = [_digest(source / name) for name in ("delta.safetensors", "expert.json", "model.json")]
+    digests = [_digest(source / name) for name in ("delta.safetensors", HEAD_FILE, "model.json")]
     key = hashlib.sha256("|".join([str(FORMAT), precision, *digests]).encode()).hexdigest()[:16]
     target = cache / "models" / f"{card.name}-{precision}-{key}"
     if (target / "model.json").is_file():
@@ -156,36 +149,17 @@ def _build(source: Path, out: Path, card: ModelCard, gguf: Path, precision: Prec
     progress("reading the language model", 0, 1)
     base = read_gguf(gguf)
     delta = {k: v.astype(np.float32) for k, v in load_file(source / "delta.safetensors").items()}
-    spec = ExpertSpec.from_dict(json.loads((source / "expert.json").read_text(encoding="utf-8")))
     weights = merge_lora(base.weights, delta, card.lora_scale)
     decoder = build_decoder(
         base.config, weights, precision, progress=lambda i, n: progress("building the language model", i, n)
     )
     save_model(decoder, out / "decoder.onnx")
     visual = visual_weights(delta)
-    visual["tower.words.words"] = word_rows(spec, base)
-    vision = build_vision(visual, spec, dim=base.config.hidden_size, heads=card.heads, grid=card.grid)
+    vision = build_vision(visual, dim=base.config.hidden_size, heads=card.heads, grid=card.grid)
     (out / "vision.onnx").write_bytes(vision.SerializeToString())
     codes, scales = quantize_blocks(base.weights["model.embed_tokens.weight"])
     save_file({"codes": codes, "scales": scales}, out / "embeddings.safetensors")
     base.tokenizer.save(str(out / "tokenizer.json"))
-    (out / "expert.json").write_bytes((source / "expert.json").read_bytes())
+    (out / HEAD_FILE).write_bytes((source / HEAD_FILE).read_bytes())
     meta: dict[str, Any] = {**card._asdict(), "precision": precision, "decoder": base.config.to_dict()}
     (out / "model.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-
-
-def word_rows(spec: ExpertSpec, base: LanguageModelFile) -> NDArray[np.float32]:
-    """Embeddings of the words that the report is written in, in the order of ``WordSpaceTokens.words``: (rows, D).
-
-    For each slot the text before its value, the words that the value mixes, the text after it. A word of several
-    tokens is the mean of their embeddings.
-    """
-    table = base.weights["model.embed_tokens.weight"]
-
-    def word(text: str) -> NDArray[np.float32]:
-        return table[base.tokenizer.encode(text, add_special_tokens=False).ids].mean(0)
-
-    rows = []
-    for slot in spec.slots:
-        rows += [*table[list(slot.before)], *(word(text) for text in slot.words), *table[list(slot.after)]]
-    return np.stack(rows).astype(np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from facellava.interrupt import poll
 from facellava.model.decoder_onnx import DecoderConfig, dequantize_blocks
 from facellava.runtime.constrained import CLOSING_TOKENS, Guide
 
@@ -53,6 +54,10 @@ class Decoder(ABC):
         """The state before any token."""
 
     @abstractmethod
+    def nbytes(self, state: State) -> int:
+        """Memory that the keys and values of a state hold."""
+
+    @abstractmethod
     def run(
         self,
         state: State,
@@ -70,6 +75,7 @@ class Decoder(ABC):
 
     def extend(self, state: State, embeds: NDArray[np.float32]) -> State:
         """The state after also reading embeds (S, D), S >= 1."""
+        poll()
         logits, past = self.run(state, embeds, np.array([len(embeds) - 1]))
         return State(past, state.length + len(embeds), logits[0])
 
@@ -84,6 +90,11 @@ class Decoder(ABC):
             yield token
             state = self.extend(state, embed_table[[token]])
 
+    def closing(self, state: State, max_new_tokens: int) -> int:
+        """From how many tokens on :meth:`generate_guided` brings an answer to its end."""
+        room = self.max_length - state.length
+        return min(max_new_tokens, max(room - CLOSING_TOKENS, room // 2))
+
     def generate_guided(
         self, state: State, embed_table: Embeddings, guide: Guide, *, max_new_tokens: int, sampler: Sampler
     ) -> Iterator[int]:
@@ -95,7 +106,7 @@ class Decoder(ABC):
             UsageError: it does not end within ``CLOSING_TOKENS`` more, or in the context.
         """
         room = self.max_length - state.length
-        closing = min(max_new_tokens, max(room - CLOSING_TOKENS, room // 2))
+        closing = self.closing(state, max_new_tokens)
         unread: list[int] = []
         written = 0
         while not guide.ended:
@@ -135,6 +146,7 @@ class Decoder(ABC):
             bias[:, :, start : start + size, own] = 0
         positions = np.concatenate([state.length + np.arange(size) for size in sizes])
         wanted = starts[1:] - 1 if last_only else np.arange(total)
+        poll()
         logits, _ = self.run(state, np.concatenate(branches), wanted, positions, bias)
         if last_only:
             return list(logits[:, None])
@@ -165,6 +177,11 @@ class OnnxDecoder(Decoder):
         names = [f"past.{i}.{part}" for i in range(self.config.num_hidden_layers) for part in "kv"]
         past = {name: ort.OrtValue.ortvalue_from_numpy(nothing) for name in names}
         return State(past, 0, np.zeros(self.config.vocab_size, np.float32))
+
+    def nbytes(self, state: State) -> int:
+        """See ``Decoder.nbytes``."""
+        c = self.config
+        return 2 * 4 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * state.length
 
     def run(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from facellava.errors import UsageError
 from facellava.model.decoder_onnx import DecoderConfig
-from facellava.model.expert_spec import ExpertSpec
+from facellava.model.expert_report import ExpertHead
 from facellava.model.experts import ExpertEncoder
 from facellava.model.frames import frame_indices
-from facellava.model.prompt import CHATML, PromptStyle, answer_ids, question_ids, visual_prefix
+from facellava.model.prompt import CHATML, Opening, PromptStyle, answer_ids, question_ids, visual_prefix
 from facellava.model.regions import N_REGIONS
 from facellava.runtime.constrained import Constraint, Vocabulary
 from facellava.runtime.decoder import Decoder, Embeddings, EmbedTable, OnnxDecoder, Sampler, State, log_softmax
-from facellava.types import FaceClip
+from facellava.types import Crop, FaceClip
 
 MODEL_FRAMES = 8
 """Frames of a video that the model looks at, uniformly sampled (section 5.1)."""
@@ -43,49 +44,78 @@ class Seen:
         region_attention: float32 (9,), mean FRGCA attention of all patches, frames and heads; sums to 1. Empty for a
             model that does not attend to nine regions.
         patch_attention: float32 (g, g, 9), the same per patch of the grid; as empty.
-        head: slot name (task or label) -> probabilities of the calibrated head, float32 (n,).
+        head: slot name (task or label) -> probabilities of the expert head, float32 (n,).
+        report: what the expert head found, in words.
     """
 
     state: State
     region_attention: NDArray[np.float32]
     patch_attention: NDArray[np.float32]
     head: dict[str, NDArray[np.float32]]
+    report: str
 
 
 class Visual(NamedTuple):
-    """What is seen of a clip: tokens (V, D), FRGCA attention (T, H, N, M) or None, head probabilities (O,)."""
+    """What is seen of a clip: tokens (V, D), FRGCA attention (T, H, N, M) or None, the expert head's probabilities
+    (O,) and its report, which are empty without a head, and in how many runs the tokens stand in the prompt."""
 
     tokens: NDArray[np.float32]
     attention: NDArray[np.float32] | None
     probabilities: NDArray[np.float32]
+    report: str
+    blocks: int = 1
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an answer takes, filled in by ``Engine.ask`` while it is written.
+
+    Attributes:
+        prompt: tokens read before the answer: the face, earlier turns and the question.
+        answer: tokens written so far.
+        finish: ``stop`` once the model ended the answer, ``length`` where a limit did.
+    """
+
+    prompt: int = 0
+    answer: int = 0
+    finish: Literal["stop", "length"] = "length"
 
 
 class Engine(ABC):
     """A model that looks at faces and answers.
 
     Attributes:
-        name: as it appears in results. margin: of the crops that it was trained on. grid: patches a side.
+        name: as it appears in results. margin, crop: of the crops that it was trained on. grid: patches a side.
         untrained: task -> labels that it never saw examples of. thresholds: label -> probability from which it counts.
-        temperature: task -> divisor of log-odds. scored_by: task -> ``head`` where the language model does not score.
+        temperature: task -> divisor of log-odds, where the language model scores labels.
     """
 
     name: str
     margin: float
+    crop: Crop = "centred"
     grid: int
     untrained: dict[str, list[str]]
     thresholds: dict[str, float]
     temperature: dict[str, float]
-    scored_by: dict[str, str]
     _style: PromptStyle = CHATML
     _placeholder: int
+    _head: ExpertHead | None
     _slots: dict[str, slice]
     _stop: frozenset[int]
     _embed: Embeddings
     _decoder: Decoder
 
     def scores_by_head(self, task: str) -> bool:
-        """Whether a task's labels are read off the calibrated head instead of being scored under the language model."""
-        return self.scored_by.get(task) == "head"
+        """Whether a task's labels are read off the expert head instead of being scored under the language model."""
+        return self._head is not None and self._head.spec.answers(task)
+
+    def _take_head(self, head: ExpertHead | None) -> None:
+        """A head brings its slots, its thresholds and what it was not trained on."""
+        self._head, self._slots = head, {}
+        if head is not None:
+            self._slots = head.spec.offsets()
+            self.thresholds = {**self.thresholds, **head.spec.thresholds}
+            self.untrained = {**head.spec.untrained(), **self.untrained}
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
@@ -98,6 +128,16 @@ class Engine(ABC):
     @abstractmethod
     def tokenizer_json(self) -> str:
         """The tokenizer in the file format of the ``tokenizers`` library."""
+
+    @property
+    def context(self) -> int:
+        """Tokens that a conversation may have, answers included."""
+        return self._decoder.max_length
+
+    def nbytes(self, seen: Seen) -> int:
+        """Memory that a read face holds."""
+        arrays = (seen.state.logits, seen.region_attention, seen.patch_attention, *seen.head.values())
+        return self._decoder.nbytes(seen.state) + sum(array.nbytes for array in arrays)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -113,8 +153,9 @@ class Engine(ABC):
 
     def read(self, visual: Visual) -> Seen:
         """As :meth:`look`, from the output of :meth:`see`."""
-        tokens, attention, probabilities = visual
-        ids = np.array(visual_prefix(self.tokenize, len(tokens), self._placeholder, self._style))
+        tokens, attention, probabilities, report, blocks = visual
+        opening = Opening(len(tokens), self._placeholder, blocks, report)
+        ids = np.array(visual_prefix(self.tokenize, opening, self._style))
         places = ids == self._placeholder
         embeds = self._embed[np.where(places, 0, ids).tolist()]
         embeds[places] = tokens
@@ -122,9 +163,9 @@ class Engine(ABC):
         state = self._decoder.extend(self._decoder.empty(), embeds)
         if attention is None or attention.shape[2:] != (self.grid**2, N_REGIONS):
             nothing = np.zeros(0, np.float32)
-            return Seen(state, nothing, nothing, head)
+            return Seen(state, nothing, nothing, head, report)
         per_patch = attention.mean((0, 1))
-        return Seen(state, per_patch.mean(0), per_patch.reshape(self.grid, self.grid, -1), head)
+        return Seen(state, per_patch.mean(0), per_patch.reshape(self.grid, self.grid, -1), head, report)
 
     def ask(
         self,
@@ -137,6 +178,7 @@ class Engine(ABC):
         sampler: Sampler | None = None,
         ignore_stop: bool = False,
         constraint: Constraint | None = None,
+        tally: Tally | None = None,
     ) -> Iterator[str]:
         """Stream the answer to a question, after earlier (question, answer) turns.
 
@@ -145,10 +187,13 @@ class Engine(ABC):
             ignore_stop: go on to ``max_new_tokens`` whatever the model says (for timing).
             constraint: the form of the answer (of what follows ``head``). It is always whole: where ``max_new_tokens``
                 is reached it is brought to its end, which may take up to ``CLOSING_TOKENS`` more.
+            tally: counts tokens.
 
         Raises:
-            UsageError: an answer under a constraint does not come to its end, or cannot be written by this model.
+            UsageError: the conversation is longer than the model's context; an answer under a constraint does not come
+                to its end, or cannot be written by this model.
         """
+        tally = tally or Tally()
         guide = None if constraint is None else constraint.guide(self._vocabulary)
         state = self._asked(seen, question, history)
         if head:
@@ -157,22 +202,27 @@ class Engine(ABC):
         ids: list[int] = []
         done = ""
         sampler = sampler or Sampler()
+        tally.prompt, limit = state.length, min(max_new_tokens, self.context - state.length)
         if guide is None:
             stop = () if ignore_stop else self._stop
             generated = self._decoder.generate(
                 state, self._embed, max_new_tokens=max_new_tokens, stop=stop, sampler=sampler
             )
         else:
+            limit = self._decoder.closing(state, max_new_tokens)
             generated = self._decoder.generate_guided(
                 state, self._embed, guide, max_new_tokens=max_new_tokens, sampler=sampler
             )
         for token in generated:
             ids.append(token)
+            tally.answer = len(ids)
             text = self.decode(ids)
             # A replacement character means the last token ends inside a multi-byte letter: wait for the rest.
             if not text.endswith("�"):
                 yield text[len(done) :]
                 done = text
+        if len(ids) < limit:
+            tally.finish = "stop"
 
     def score(self, seen: Seen, question: str, prefix: str, candidates: Sequence[str]) -> NDArray[np.float64]:
         """Probability of each candidate as the continuation of ``prefix``, normalised over the candidates."""
@@ -231,6 +281,10 @@ class Engine(ABC):
             ids += question_ids(self.tokenize, earlier, self._style, first=i == 0)
             ids += answer_ids(self.tokenize, answer, self._style)
         ids += question_ids(self.tokenize, question, self._style, first=not history)
+        if (length := seen.state.length + len(ids)) >= self.context:
+            raise UsageError(
+                f"the conversation has {length} tokens with the face, and the model reads {self.context}: shorten it"
+            )
         return self._read(seen.state, ids)
 
 
@@ -262,12 +316,9 @@ class OnnxEngine(Engine):
         meta = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         self.name: str = f"{meta['name']}-{meta['precision']}"
         self.margin: float = meta["crop_margin"]
-        self.untrained: dict[str, list[str]] = meta["untrained"]
-        self.thresholds: dict[str, float] = meta["thresholds"]
-        self.temperature: dict[str, float] = meta["temperature"]
-        self.scored_by: dict[str, str] = meta["scored_by"]
+        self.untrained, self.thresholds, self.temperature = {}, {}, {}
         self.grid: int = meta["grid"]
-        self._slots = ExpertSpec.from_dict(json.loads((folder / "expert.json").read_text(encoding="utf-8"))).offsets()
+        self._take_head(ExpertHead.load(folder))
         self._placeholder: int = meta["placeholder"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         stop = self._tokenizer.token_to_id(meta["stop"])
@@ -300,7 +351,9 @@ class OnnxEngine(Engine):
         return self.fuse(maps, values, clip.landmarks[chosen])
 
     def fuse(self, maps: NDArray[np.float32], values: NDArray[np.float32], landmarks: NDArray[np.float32]) -> Visual:
-        """The vision graph alone: maps (T, N, C) and values (T, E) of the experts, landmarks (T, 68, 2)."""
-        feed = {"maps": maps, "values": values, "landmarks": landmarks}
-        tokens, attention, probabilities = (np.asarray(v) for v in self._vision.run(list(Visual._fields), feed))
-        return Visual(tokens, attention, probabilities)
+        """The vision graph and the head alone: maps (T, N, C), values (T, E), landmarks (T, 68, 2)."""
+        assert self._head is not None
+        feed = {"maps": maps, "landmarks": landmarks}
+        tokens, attention = (np.asarray(v) for v in self._vision.run(["tokens", "attention"], feed))
+        probabilities = self._head(maps, values, landmarks)
+        return Visual(tokens, attention, probabilities, self._head.find(probabilities).report())

@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,13 +20,13 @@ from transformers import DynamicCache
 
 from facellava.errors import FileMissing, UsageError
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
-from facellava.model.expert_spec import ExpertSpec
 from facellava.model.experts import ExpertEncoder
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.runtime.decoder import Decoder, State
 from facellava.runtime.engine import Engine, Visual
-from facellava.types import FaceClip
+from facellava.runtime.quantized import load_model
+from facellava.types import FaceClip, Precision
 
 Past = tuple[tuple[Tensor, Tensor], ...]
 """Keys and values (1, heads, length, size) of every layer."""
@@ -56,6 +56,10 @@ class TorchDecoder(Decoder):
         """See ``Decoder.empty``."""
         return State((), 0, np.zeros(self._model.config.vocab_size, np.float32))
 
+    def nbytes(self, state: State) -> int:
+        """See ``Decoder.nbytes``."""
+        return sum(part.nelement() * part.element_size() for layer in state.past for part in layer)
+
     @torch.no_grad()
     def run(
         self,
@@ -79,7 +83,8 @@ class TorchDecoder(Decoder):
             use_cache=True,
             **{self._cache_name: cache},
         ).last_hidden_state
-        logits = self._model.get_output_embeddings()(hidden[0, torch.from_numpy(wanted).to(device)])
+        # of a model that is spread over several devices the last block may be on another than the first
+        logits = self._model.get_output_embeddings()(hidden[0, torch.from_numpy(wanted).to(hidden.device)])
         layers: list[Any] = cache.layers
         past = tuple((layer.keys, layer.values) for layer in layers)
         return logits.float().cpu().numpy(), past
@@ -114,31 +119,35 @@ class TorchEngine(Engine):
             ``calibration.json`` of thresholds, temperatures and untrained labels.
         resolve: weight name -> path, for the frozen experts.
         device: of torch; the first GPU where there is one, else the CPU.
+        precision: see ``quantized.load_model``; also stands behind the engine's name.
 
     Raises:
-        FileMissing: the folder holds no trained model.
+        FileMissing: the folder holds no trained model. MissingExtra, UsageError: see ``quantized.load_model``.
     """
 
-    def __init__(self, folder: Path, resolve: Callable[[str], Path], *, device: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resolve: Callable[[str], Path],
+        *,
+        device: str = "",
+        precision: Precision | Literal[""] = "",
+    ) -> None:
         if not is_trained_folder(folder):
             raise FileMissing(f"{folder} holds no trained model: give the folder 'final' of a run")
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if where != "cpu" else torch.float32
-        model = FaceLlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-        self._model = model.to(where).eval()  # pyright: ignore[reportArgumentType]
+        self._model = load_model(folder, precision, where)
         config = self._model.config
         experts = isinstance(config.vision, ExpertVisionConfig)
         encoder = ExpertEncoder(resolve) if experts else None
         self._processor = FaceLlavaProcessor.from_pretrained(folder, encoder)
-        self.name = _name(folder)
-        self.margin, self.grid = config.crop_margin, config.vision.grid
+        self.name = "-".join(filter(None, (_name(folder), precision)))
+        self.margin, self.crop, self.grid = config.crop_margin, config.crop, config.vision.grid
         calibration = _calibration(folder)
         self.untrained = calibration.get("untrained", {})
         self.thresholds = calibration.get("thresholds", {})
         self.temperature = calibration.get("temperature", {})
-        self.scored_by = calibration.get("scored_by", {})
-        reports = isinstance(config.vision, ExpertVisionConfig) and config.vision.report
-        self._slots = ExpertSpec.from_dict(config.vision.spec).offsets() if reports else {}
+        self._take_head(self._processor.head)
         self._style = self._processor.style
         self._placeholder = config.image_token_id
         eos = self._model.language_model.config.eos_token_id
@@ -169,14 +178,17 @@ class TorchEngine(Engine):
     @torch.no_grad()
     def see(self, clip: FaceClip) -> Visual:
         """See ``Engine.see``."""
-        device, dtype = self._model.device, self._model.dtype
-        inputs = {name: value[None].to(device, dtype) for name, value in self._processor.look(clip).inputs.items()}
-        attends = self._model.config.fusion.kind != "none"
+        config, device, dtype = self._model.config, self._model.device, self._model.dtype
+        looked = self._processor.look(clip)
+        inputs = {name: value[None].to(device, dtype) for name, value in looked.inputs.items()}
+        attends = config.fusion.kind != "none"
         seen = self._model.encode_visual(**inputs, need_attention=attends)
         return Visual(
             seen.tokens[0].float().cpu().numpy(),
             None if seen.attention is None else seen.attention[0].float().cpu().numpy(),
-            np.zeros(0, np.float32) if seen.probabilities is None else seen.probabilities[0].float().cpu().numpy(),
+            np.zeros(0, np.float32) if looked.probabilities is None else looked.probabilities,
+            looked.report,
+            config.visual_blocks(looked.frames),
         )
 
 

@@ -5,7 +5,6 @@ Needs the ``torch`` extra.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +16,11 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 from facellava.model import experts
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig, Kind
 from facellava.model.decoder_onnx import DecoderConfig
-from facellava.model.expert_spec import ExpertSpec
+from facellava.model.expert_report import ExpertHead
 from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
-from facellava.runtime.build import DEFAULT_MODEL, ModelCard, merge_lora, word_rows
-
-FOLDS = 4
+from facellava.runtime.build import DEFAULT_MODEL, ModelCard, merge_lora
 
 
 def text_config(sizes: DecoderConfig) -> LlamaConfig:
@@ -45,12 +42,10 @@ def text_config(sizes: DecoderConfig) -> LlamaConfig:
 
 
 def expert_config(
-    spec: ExpertSpec, sizes: DecoderConfig, *, fusion: Kind, heads: int, placeholder: int, margin: float
+    sizes: DecoderConfig, *, fusion: Kind, heads: int, placeholder: int, margin: float
 ) -> FaceLlavaConfig:
     """Configuration of a model that looks through the face experts."""
-    vision = ExpertVisionConfig(
-        spec=spec.to_dict(), values=experts.N_VALUES, width=experts.MAP_WIDTH, grid=experts.GRID, folds=FOLDS
-    )
+    vision = ExpertVisionConfig(width=experts.MAP_WIDTH, grid=experts.GRID)
     landmarks = "none" if fusion == "none" else "cross_attention"
     return FaceLlavaConfig(
         vision=vision,
@@ -58,6 +53,7 @@ def expert_config(
         text_config=text_config(sizes),
         image_token_id=placeholder,
         crop_margin=margin,
+        pool_frames=True,
     )
 
 
@@ -75,24 +71,23 @@ def load_torch(
 
     Args:
         resolve: registered weight name -> local path (``facellava.weights.resolve``).
-        source: folder with ``delta.safetensors``, ``expert.json``, ``model.json``.
+        source: folder with ``delta.safetensors``, ``head.safetensors``, ``model.json``.
     """
     card = ModelCard.read(source)
     base = read_gguf(resolve(card.base))
     delta = {k: v.astype(np.float32) for k, v in load_file(source / "delta.safetensors").items()}
-    spec = ExpertSpec.from_dict(json.loads((source / "expert.json").read_text(encoding="utf-8")))
     config = expert_config(
-        spec, base.config, fusion="paper", heads=card.heads, placeholder=card.placeholder, margin=card.crop_margin
+        base.config, fusion="paper", heads=card.heads, placeholder=card.placeholder, margin=card.crop_margin
     )
     model = FaceLlavaForConditionalGeneration(config)
     load_base(model, base, merge_lora(base.weights, delta, card.lora_scale))
     own = {k: torch.from_numpy(v) for k, v in delta.items() if not k.startswith("language_model")}
-    own["vision_tower.words.words"] = torch.from_numpy(word_rows(spec, base))
     report = model.load_state_dict(own, strict=False)
     missing = [k for k in report.missing_keys if not k.startswith("language_model")]
     assert not report.unexpected_keys and not missing, f"{report.unexpected_keys} {missing}"
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=base.tokenizer, eos_token=card.stop, pad_token=card.stop, clean_up_tokenization_spaces=False
     )
-    processor = FaceLlavaProcessor(tokenizer, config, encoder=experts.ExpertEncoder(resolve))
+    encoder, head = experts.ExpertEncoder(resolve), ExpertHead.load(source)
+    processor = FaceLlavaProcessor(tokenizer, config, encoder=encoder, head=head)
     return model.eval(), processor

@@ -17,14 +17,12 @@ from facellava import tasks, weights
 from facellava.errors import FileMissing, MissingExtra, UsageError
 from facellava.model import experts
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig
-from facellava.model.expert_spec import ExpertSpec
+from facellava.model.expert_report import HeadSpec
 from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import CHATML, VICUNA
-from facellava.runtime.build import word_rows
-from facellava.runtime.report import report_spec
-from facellava.runtime.torch_model import FOLDS, load_base, text_config
+from facellava.runtime.torch_model import load_base, text_config
 from facellava.training.recipe import ModelConfig
 from facellava.training.talks import Corpus, Talk
 
@@ -35,15 +33,14 @@ PLACEHOLDER = 0
 HEADS = 8
 FEWEST = 20
 """Examples of each kind that a label needs to get a place in the report."""
-NO_REPORT: dict[str, Any] = {"slots": [], "yes": " yes", "no": " no"}
 
 
 class Assembled(NamedTuple):
-    """The model, its processor, and whether the expert head still has to be fitted."""
+    """The model, its processor, and whether it looks through experts whose moments and head are still to be found."""
 
     model: FaceLlavaForConditionalGeneration
     processor: FaceLlavaProcessor
-    fit_tower: bool
+    new_tower: bool
 
 
 def assemble(config: ModelConfig, corpus: Corpus) -> Assembled:
@@ -54,7 +51,7 @@ def assemble(config: ModelConfig, corpus: Corpus) -> Assembled:
         WeightsUnavailable, MissingExtra: as their names say.
     """
     if config.start == "default":
-        return _default(config, corpus)
+        return _default(config)
     if config.start == "random":
         return _random(config)
     return _folder(config)
@@ -68,7 +65,7 @@ def model_config(config: ModelConfig, corpus: Corpus) -> FaceLlavaConfig:
     """
     if config.start == "default":
         base = read_gguf(weights.resolve(config.base))
-        return _default_config(config, base, corpus)
+        return _default_config(config, base)
     if config.start == "random":
         return _random_config(config, _tokenizer(config))
     return FaceLlavaConfig.from_pretrained(_checked(config.start))
@@ -77,49 +74,37 @@ def model_config(config: ModelConfig, corpus: Corpus) -> FaceLlavaConfig:
 # --- the small default ---
 
 
-def _default(config: ModelConfig, corpus: Corpus) -> Assembled:
+def _default(config: ModelConfig) -> Assembled:
     base = read_gguf(weights.resolve(config.base))
-    settings = _default_config(config, base, corpus)
+    settings = _default_config(config, base)
     model = FaceLlavaForConditionalGeneration(settings)
     kept = model.language_model.state_dict().keys()
     load_base(model, base, {name: value for name, value in base.weights.items() if name in kept})
     _scale_to_words(model)
-    vision = settings.vision
-    if isinstance(vision, ExpertVisionConfig) and vision.report:
-        words = model.vision_tower.get_submodule("words").get_buffer("words")
-        words.copy_(torch.from_numpy(word_rows(ExpertSpec.from_dict(vision.spec), base)))
     processor = FaceLlavaProcessor(_fast(base.tokenizer), settings, STYLES[config.style], encoder=_encoder())
     return Assembled(model, processor, True)
 
 
-def _default_config(config: ModelConfig, base: LanguageModelFile, corpus: Corpus) -> FaceLlavaConfig:
+def _default_config(config: ModelConfig, base: LanguageModelFile) -> FaceLlavaConfig:
     sizes = base.config
     if config.layers:
         if config.layers > sizes.num_hidden_layers:
             raise UsageError(f"model.layers is {config.layers}, but {config.base} has {sizes.num_hidden_layers} blocks")
         sizes = replace(sizes, num_hidden_layers=config.layers)
-    spec = _report(corpus, base.tokenizer).to_dict() if config.report else NO_REPORT
-    vision = ExpertVisionConfig(
-        spec=spec,
-        values=experts.N_VALUES,
-        width=experts.MAP_WIDTH,
-        grid=experts.GRID,
-        folds=FOLDS,
-        report=config.report,
-    )
     return _config(
-        vision=vision,
+        vision=ExpertVisionConfig(width=experts.MAP_WIDTH, grid=experts.GRID),
         fusion={"heads": HEADS, **config.fusion},
         text_config=text_config(sizes),
         image_token_id=PLACEHOLDER,
         crop_margin=config.crop_margin,
+        pool_frames=True,
     )
 
 
 def _scale_to_words(model: FaceLlavaForConditionalGeneration) -> None:
     """Word embeddings are small (standard deviation about 0.1); new tokens that shout are hard to unlearn."""
     scale = model.get_input_embeddings().get_parameter("weight").std()
-    names = ("projector.second.weight", "vision_tower.words.summary.weight", "frgca.out.weight")
+    names = ("projector.second.weight", "frgca.out.weight")
     own = dict(model.named_parameters())
     with torch.no_grad():
         for name in names:
@@ -127,19 +112,19 @@ def _scale_to_words(model: FaceLlavaForConditionalGeneration) -> None:
                 own[name].mul_(scale)
 
 
-def _report(corpus: Corpus, tokenizer: Tokenizer) -> ExpertSpec:
-    """The layout that the folder brings, or one of all labels that the data supports."""
-    for folder in corpus.folders:
-        path = folder.path / "expert.json"
-        if path.is_file():
-            return ExpertSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
+def report_spec(corpus: Corpus) -> HeadSpec:
+    """A head for all labels that the data supports.
+
+    Raises:
+        UsageError: it supports none.
+    """
     labels = supported_labels(corpus.talks)
     if not labels:
         raise UsageError(
             f"the data has {FEWEST} examples of no label, so that the expert head has nothing to report: "
             "set model.report = false, or add data"
         )
-    return report_spec(tokenizer, labels)
+    return HeadSpec.of(labels)
 
 
 def supported_labels(talks: Sequence[Talk]) -> set[str]:
@@ -174,8 +159,7 @@ def _random_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> F
         raise UsageError("model.text needs model_type, such as 'llama', and the sizes of the language model")
     vision: dict[str, Any] = dict(config.vision)
     if vision.get("kind") == "experts":
-        sizes = {"values": experts.N_VALUES, "width": experts.MAP_WIDTH, "grid": experts.GRID, "spec": NO_REPORT}
-        vision = {**sizes, "report": False, **vision}
+        vision = {"width": experts.MAP_WIDTH, "grid": experts.GRID, **vision}
     text = {"vocab_size": len(tokenizer), **config.text}
     if text["vocab_size"] < len(tokenizer):
         raise UsageError(f"model.text.vocab_size is {text['vocab_size']}, but the tokenizer has {len(tokenizer)} words")

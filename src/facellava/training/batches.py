@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,14 +10,12 @@ import torch
 from torch.utils.data import Dataset
 
 from facellava.errors import DamagedMedia, FacellavaError
-from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
+from facellava.model.config import FaceLlavaConfig
 from facellava.model.prompt import IGNORED
 from facellava.training.features import FaceInputs, Inputs, is_finite, zero_inputs
 from facellava.training.order import Ref
 from facellava.training.talks import Talk
 from facellava.training.texts import Encoded, TextEncoder
-
-_HASHES = 2**32
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class TalkDataset(Dataset[Item]):
     def __getitem__(self, ref: Ref) -> Item:
         """A row; a ``FacellavaError`` while loading becomes its ``broken``."""
         talk = self.talks[ref.index]
-        text = self.encode(talk, self.inputs.frames(talk))
+        text = self.encode(talk, self.inputs.frames(talk), self.inputs.report(talk))
         if ref.filler:
             return Item(ref, talk, text, None, None)
         try:
@@ -74,14 +71,10 @@ class Collator:
     Args:
         config: of the model. inputs: says whether features are cached.
         pad_id: of padded positions; they are masked.
-        blank: share of rows whose expert report is blank. seed: of that choice.
     """
 
-    def __init__(
-        self, config: FaceLlavaConfig, inputs: FaceInputs, pad_id: int, *, blank: float = 0.0, seed: int = 0
-    ) -> None:
+    def __init__(self, config: FaceLlavaConfig, inputs: FaceInputs, pad_id: int) -> None:
         self.config, self.inputs, self.pad_id = config, inputs, pad_id
-        self.blank, self.seed = blank, seed
 
     def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
         """Model inputs, with ``tasks`` (names) and ``broken`` beside them."""
@@ -100,8 +93,6 @@ class Collator:
                 batch["labels"][i, :length] = torch.tensor(item.text.labels)
                 batch["label_weights"][i, :length] = torch.tensor(item.text.weights)
         batch |= self._visual(items)
-        if (options := self._tower_options(items)) is not None:
-            batch["tower_options"] = options
         batch["tasks"] = [item.talk.task for item in items]
         batch["broken"] = [item.broken for item in items if item.broken is not None]
         return batch
@@ -111,20 +102,3 @@ class Collator:
         zeros = zero_inputs(self.config, frames, cached=self.inputs.cache is not None)
         rows = [zeros if item.inputs is None else item.inputs for item in items]
         return {name: torch.stack([row[name].float() for row in rows]) for name in zeros}
-
-    def _tower_options(self, items: Sequence[Item]) -> dict[str, torch.Tensor] | None:
-        vision = self.config.vision
-        if not isinstance(vision, ExpertVisionConfig) or not vision.report:
-            return None
-        fold = torch.tensor([fold_of(item.talk, vision.folds) for item in items])
-        blank = [self._draw(item) < self.blank for item in items]
-        return {"fold": fold, "drop_words": torch.tensor(blank)}
-
-    def _draw(self, item: Item) -> float:
-        """In [0, 1), fixed by seed, pass and conversation: the same after a resume and in any batch."""
-        return zlib.crc32(f"{self.seed}-{item.ref.epoch}-{item.talk.id}".encode()) / _HASHES
-
-
-def fold_of(talk: Talk, folds: int) -> int:
-    """The fold of the expert heads that holds this person out; without a subject the medium stands for it."""
-    return zlib.crc32((talk.subject or talk.digest or talk.id).encode()) % folds

@@ -1,4 +1,4 @@
-"""The expert tower before language: its moments and heads, from the faces of any corpus."""
+"""The expert head before language: from the faces of any corpus."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import torch
 from facellava import tasks, weights
 from facellava.errors import FacellavaError
 from facellava.model import experts
-from facellava.model.expert_tower import ExpertVisionTower
-from facellava.model.modeling import FaceLlavaForConditionalGeneration
-from facellava.runtime.report import AGES, SINGLE
+from facellava.model.expert_report import AGES, SINGLE, ExpertHead, HeadSpec
 from facellava.training.features import FaceInputs
-from facellava.training.head import fit_normalisation, fit_tower, head_report
+from facellava.training.head import fit_head, head_report, moments
 from facellava.training.samples import Samples
 from facellava.training.talks import Corpus, Talk
 
@@ -51,32 +49,32 @@ def gather(talks: list[Talk], inputs: FaceInputs, split: str) -> Samples:
     maps, values, points, rows = [], [], [], []
     for address, talk in faces.items():
         try:
-            seen = inputs(talk)
+            seen = inputs.everything(talk)
         except FacellavaError:
             continue  # training meets it again, and reports it
         maps.append(seen["vision_features"].float().mean(0))
         values.append(seen["expert_values"].float().mean(0))
         points.append(seen["landmarks"].mean(0) if "landmarks" in seen else torch.zeros(68, 2))
         subject = talk.subject or talk.digest or talk.id
-        rows.append({"id": talk.id, "split": split, "subject": subject, "labels": labels[address]})
+        rows.append({"id": talk.id, "set": talk.source, "split": split, "subject": subject, "labels": labels[address]})
     return Samples(torch.stack(maps), torch.stack(values), torch.stack(points), rows)
 
 
-def fit_expert_tower(
-    model: FaceLlavaForConditionalGeneration, corpus: Corpus, inputs: FaceInputs, *, seed: int
-) -> dict[str, float]:
-    """Fit moments, and heads where the tower has a report; accuracy by label on held-out faces.
+def map_moments(corpus: Corpus, inputs: FaceInputs) -> dict[str, torch.Tensor]:
+    """Mean and deviation of the maps' channels, for a tower without a head."""
+    train = gather(corpus.talks, inputs, "train")
+    return {name: value for name, value in moments(train, range(len(train))).items() if name.startswith("map")}
+
+
+def fit_expert_head(
+    spec: HeadSpec, corpus: Corpus, inputs: FaceInputs, *, seed: int
+) -> tuple[ExpertHead, dict[str, float]]:
+    """A head for the given labels, and its accuracy by label on held-out faces.
 
     Faces that cannot be read are left out here; training itself reports them.
     """
-    tower = model.vision_tower
-    assert isinstance(tower, ExpertVisionTower)
-    train = gather(corpus.talks, inputs, "train")
-    if not tower.report:
-        fit_normalisation(tower, train, list(range(len(train))))
-        return {}
-    fit_tower(tower, train, seed=seed)
+    head = fit_head(gather(corpus.talks, inputs, "train"), spec, seed=seed)
     if not corpus.held_out:
-        return {}
+        return head, {}
     held_out = gather(corpus.held_out, inputs, "test")
-    return head_report(tower, held_out, list(range(len(held_out))))
+    return head, head_report(head, held_out, range(len(held_out)))

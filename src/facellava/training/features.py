@@ -21,10 +21,11 @@ from facellava.files import write_atomic
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
 from facellava.model.frames import frame_indices
 from facellava.model.processing import FaceLlavaProcessor
+from facellava.training.samples import fold_of
 from facellava.training.talks import Corpus, Talk
 from facellava.types import FaceClip
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever entries change."""
 Inputs = dict[str, Tensor]
 Progress = Callable[[int, int], None]
@@ -33,8 +34,6 @@ Progress = Callable[[int, int], None]
 def needed_inputs(config: FaceLlavaConfig) -> tuple[str, ...]:
     """Names of the visual inputs that a model reads when features are cached."""
     names = ["vision_features"]
-    if isinstance(config.vision, ExpertVisionConfig):
-        names.append("expert_values")
     if config.fusion.uses_landmarks:
         names.append("landmarks")
     if config.fusion.uses_parsing:
@@ -47,10 +46,7 @@ def zero_inputs(config: FaceLlavaConfig, frames: int, cached: bool) -> Inputs:
     vision, fusion = config.vision, config.fusion
     tokens = vision.grid**2 + vision.has_cls(frames)
     maps = torch.zeros(frames, tokens, vision.width)
-    result: Inputs = {}
-    if isinstance(vision, ExpertVisionConfig):
-        result = {"vision_features": maps, "expert_values": torch.zeros(frames, vision.values)}
-    elif cached:
+    if cached or isinstance(vision, ExpertVisionConfig):
         result = {"vision_features": maps}
     else:
         result = {"pixel_values": torch.zeros(frames, 3, vision.image_size, vision.image_size)}
@@ -131,6 +127,7 @@ class FaceInputs:
         tower: nn.Module | None = None,
     ) -> None:
         self.corpus, self.processor, self.cache, self._tower = corpus, processor, cache, tower
+        self._reports: dict[tuple[str, str], str] = {}
 
     @property
     def config(self) -> FaceLlavaConfig:
@@ -147,18 +144,54 @@ class FaceInputs:
         Raises:
             FacellavaError: the clip cannot be read, or lacks what the model needs.
         """
+        found = self.everything(talk)
+        if "pixel_values" in found:
+            return found
+        names = needed_inputs(self.config)
+        if missing := [name for name in names if name not in found]:
+            raise FileMissing(f"{talk.id}: the folder has no {missing[0]}, which this model needs")
+        return {name: found[name] for name in names}
+
+    def everything(self, talk: Talk) -> Inputs:
+        """What is known of the face: more than the model reads, ``expert_values`` among them.
+
+        Raises:
+            FacellavaError: the clip cannot be read.
+        """
         folder = self.corpus.folder(talk)
         stored = folder.stored(talk)
         if stored is not None:
-            return self._chosen(stored, talk)
+            return stored
         if self.cache is None:
-            return self.processor.look(self._clip(talk)).inputs
+            return self._look(self._clip(talk))
         address = folder.address(talk)
         found = self.cache.get(address)
         if found is None:
             found = self._compute(talk)
             self.cache.put(address, found)
-        return self._chosen(found, talk)
+        return found
+
+    def report(self, talk: Talk) -> str:
+        """What opens a conversation about the face: its labels, and for the rest what the expert head finds.
+
+        The network of the head that never saw the person is asked; a face that cannot be read has no report.
+        """
+        head = self.processor.head
+        if head is None:
+            return ""
+        if talk.report is not None:
+            return talk.report
+        key = (self.corpus.folder(talk).address(talk), json.dumps(dict(talk.labels), sort_keys=True))
+        if key not in self._reports:
+            try:
+                seen = self.everything(talk)
+            except FacellavaError:
+                return ""
+            fold = fold_of(talk.subject or talk.digest or talk.id, head.folds)
+            inputs = (seen[name].numpy() for name in ("vision_features", "expert_values", "landmarks"))
+            p = head(*inputs, fold=fold)
+            self._reports[key] = head.find(head.stated(p, talk.labels)).report()
+        return self._reports[key]
 
     def fill(self, talks: Iterable[Talk], progress: Progress) -> dict[str, FacellavaError]:
         """Compute what the cache lacks; id -> error of the conversations whose face cannot be read."""
@@ -182,7 +215,7 @@ class FaceInputs:
     @torch.no_grad()
     def _compute(self, talk: Talk) -> Inputs:
         clip = self._clip(talk)
-        inputs = self.processor.look(clip).inputs
+        inputs = self._look(clip)
         # in every entry, so that models with and without landmarks share it
         chosen = frame_indices(len(clip.frames), self.frames(talk))
         inputs["landmarks"] = torch.from_numpy(clip.landmarks[chosen])
@@ -193,11 +226,13 @@ class FaceInputs:
         pixels = inputs.pop("pixel_values")
         return {"vision_features": self._tower(pixels[None].to(device))[0].float().cpu(), **inputs}
 
-    def _chosen(self, found: Inputs, talk: Talk) -> Inputs:
-        names = needed_inputs(self.config)
-        if missing := [name for name in names if name not in found]:
-            raise FileMissing(f"{talk.id}: the folder has no {missing[0]}, which this model needs")
-        return {name: found[name] for name in names}
+    def _look(self, clip: FaceClip) -> Inputs:
+        seen = self.processor.look(clip)
+        if seen.values is None:
+            return seen.inputs
+        chosen = frame_indices(len(clip.frames), seen.frames)
+        points = torch.from_numpy(clip.landmarks[chosen])
+        return {**seen.inputs, "expert_values": seen.values, "landmarks": points}
 
 
 def is_finite(inputs: Inputs) -> bool:

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 
 import facellava
 from facellava.files import write_atomic
-from facellava.model.config import ExpertVisionConfig
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import modules, report
@@ -24,8 +23,6 @@ from facellava.training.recipe import LoraConfig, TrainRecipe
 from facellava.training.talks import Corpus
 
 FINAL, DELTA = "final", "delta.safetensors"
-DERIVED = "vision_tower.words.words"
-"""Rows of the language model's own embedding: recomputed, never shipped in a difference."""
 
 
 @functools.cache
@@ -59,7 +56,7 @@ def write(
     """Write ``out/final`` anew, and the page about the run; returns the folder.
 
     In it: ``model.safetensors`` with low-rank factors added to their layers, ``config.json``, the processor, the
-    recipe, the manifest and ``README.md``; of the small default also ``delta.safetensors`` and ``expert.json``, which
+    recipe, the manifest and ``README.md``; of the small default also ``delta.safetensors``, which
     ``facellava.training.package`` turns into what ships.
     """
     target, partial = out / FINAL, out / f".{FINAL}"
@@ -85,12 +82,9 @@ def _write_delta(model: FaceLlavaForConditionalGeneration, folder: Path) -> None
     own = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in model.state_dict().items()
-        if name != DERIVED and (not name.startswith("language_model") or modules.FACTORS in name)
+        if not name.startswith("language_model") or modules.FACTORS in name
     }
     save_file(own, folder / DELTA)
-    vision = model.config.vision
-    if isinstance(vision, ExpertVisionConfig):
-        (folder / "expert.json").write_text(json.dumps(vision.spec, indent=1) + "\n", encoding="utf-8")
 
 
 def card(model: torch.nn.Module, recipe: TrainRecipe, out: Path) -> str:

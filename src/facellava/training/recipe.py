@@ -16,7 +16,7 @@ from facellava.errors import UsageError
 PACKAGE = "facellava.training"
 """Its folder ``recipes`` holds the shipped ones."""
 
-PARTS = ("vision_tower.words", "projector", "frlp", "frgca", "language_model")
+PARTS = ("projector", "frlp", "frgca", "language_model")
 """What a stage can train. The vision tower itself stays frozen in every stage, as in the paper."""
 
 
@@ -120,8 +120,7 @@ class StageConfig:
 
     Attributes:
         name: of its folder.
-        trains: out of ``frlp``, ``frgca``, ``projector``, ``language_model``, ``vision_tower.words``; the rest is
-            frozen.
+        trains: out of ``frlp``, ``frgca``, ``projector``, ``language_model``; the rest is frozen.
         lr: peak learning rate; cosine to zero. warmup: share of the steps with a linearly rising rate.
         batch: conversations of an optimizer step, over all processes. micro_batch: those of one forward pass.
         epochs: passes over the data. conversations: instead, so many of them; 0 for whole passes.

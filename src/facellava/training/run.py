@@ -18,13 +18,15 @@ from transformers import TrainingArguments, set_seed
 
 from facellava.errors import RunMismatch, TooManyBroken, UsageError
 from facellava.model.config import ExpertVisionConfig
+from facellava.model.expert_report import FILE as HEAD_FILE
+from facellava.model.expert_report import ExpertHead
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import checkpoints as io
 from facellava.training import finish, hardware, modules
-from facellava.training.assemble import assemble
+from facellava.training.assemble import assemble, report_spec
 from facellava.training.batches import Broken, Collator, TalkDataset
-from facellava.training.experts import expert_digests, fit_expert_tower
+from facellava.training.experts import expert_digests, fit_expert_head, map_moments
 from facellava.training.features import FaceInputs, FeatureCache, identity
 from facellava.training.order import Facts, Ref, StepSampler, steps
 from facellava.training.recipe import StageConfig, TrainRecipe
@@ -113,7 +115,7 @@ class Run:
 
 def prepare(recipe: TrainRecipe, corpus: Corpus, out: Path, show: Show, progress: Progress) -> Run:
     """Model, features and expert head, before the first stage."""
-    model, processor, fit_tower = assemble(recipe.model, corpus)
+    model, processor, new_tower = assemble(recipe.model, corpus)
     check_margin(corpus, model.config.crop_margin)
     cache = None
     if recipe.data.cache:
@@ -125,8 +127,8 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, out: Path, show: Show, progress
     run = Run(recipe, corpus, out, model, processor, inputs, broken, show, progress)
     if cache is not None:
         fill_cache(run)
-    if fit_tower:
-        fit_or_load_tower(run)
+    if new_tower:
+        prepare_tower(run)
     if recipe.lora is not None:
         modules.add_factors(model, recipe.lora)
     return run
@@ -152,17 +154,30 @@ def fill_cache(run: Run) -> None:
     run.broken([Broken(name, error.code, str(error)) for name, error in failed.items()])
 
 
-def fit_or_load_tower(run: Run) -> None:
-    """The expert tower's moments and heads, once for a run."""
-    path = run.out / TOWER
-    if not path.is_file() and hardware.is_main():
-        report = fit_expert_tower(run.model, run.corpus, run.inputs, seed=run.recipe.seed)
-        if report:
+def prepare_tower(run: Run) -> None:
+    """The expert tower's moments, and the head where one is asked for: from the data's folder, or fitted once a run."""
+    tower, head_path, path = run.model.vision_tower, run.out / HEAD_FILE, run.out / TOWER
+    reports = run.recipe.model.report and run.recipe.model.start == "default"
+    if reports and hardware.is_main() and not head_path.is_file():
+        given = next((f.path for f in run.corpus.folders if (f.path / HEAD_FILE).is_file()), None)
+        if given is not None:
+            head = ExpertHead.load(given)
+        else:
+            spec = report_spec(run.corpus)
+            head, report = fit_expert_head(spec, run.corpus, run.inputs, seed=run.recipe.seed)
             run.show("expert head: " + ", ".join(f"{name} {value:.2f}" for name, value in report.items()))
-        io.save_tensors(path, run.model.vision_tower.state_dict())
+        head.save(head_path)
+    if not path.is_file() and hardware.is_main():
+        if reports:
+            found = ExpertHead.load(head_path).arrays
+            scale = {name: torch.from_numpy(found[name]) for name in ("map_mean", "map_std")}
+        else:
+            scale = map_moments(run.corpus, run.inputs)
+        io.save_tensors(path, scale)
     hardware.wait_for(path)
-    tensors, _ = io.load_tensors(path)
-    run.model.vision_tower.load_state_dict(tensors)
+    tower.load_state_dict(io.load_tensors(path)[0])
+    if reports:
+        run.processor.head = ExpertHead.load(head_path)
 
 
 class BrokenLedger:
@@ -223,7 +238,7 @@ def build_trainer(run: Run, stage: StageConfig, number: int, folder: Path) -> tu
     seed = run.recipe.seed * 1000 + number
     encode = TextEncoder(run.processor, stage, seed)
     talks, order = plan_steps(run, stage, encode, seed)
-    collate = Collator(run.processor.config, run.inputs, run.processor.pad_id(), blank=stage.blank, seed=seed)
+    collate = Collator(run.processor.config, run.inputs, run.processor.pad_id())
     held_out = run.corpus.held_out[: run.recipe.watch.samples] if hardware.is_main() else []
     tokens = run.recipe.watch.sample_tokens
     describe = Describer(run.out, stage.name, run.model, run.processor, run.inputs, held_out, tokens)
@@ -249,7 +264,8 @@ def plan_steps(run: Run, stage: StageConfig, encode: TextEncoder, seed: int) -> 
     """The stage's conversations and steps; those that are longer than the context are left out and counted."""
     talks = run.corpus.talks
     frames = [run.inputs.frames(talk) for talk in talks]
-    lengths = [len(encode(talk, count).ids) for talk, count in zip(talks, frames, strict=True)]
+    reports = [run.inputs.report(talk) for talk in talks]
+    lengths = [len(encode(*parts).ids) for parts in zip(talks, frames, reports, strict=True)]
     fitting = [i for i, length in enumerate(lengths) if length <= stage.context]
     if len(fitting) < len(talks):
         run.show(

@@ -1,8 +1,8 @@
 """A folder of frozen features, known labels and conversations, as ``facellava.instruct.build_default`` writes it.
 
 ``features.safetensors``: maps float16 (n, 49, C), values float32 (n, E), landmarks float32 (n, 68, 2).
-``samples.jsonl``: one line a row: id, split, subject, labels (slot name -> value; absent = unknown) and
-``conversations``, each a list of [question, answer] turns.
+``samples.jsonl``: one line a row: id, split, subject, labels (slot name -> value; absent = unknown), report (what opens
+a conversation) and ``conversations``, each a list of [question, answer] turns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from facellava import tasks
 from facellava.errors import FileMissing
-from facellava.model.expert_spec import ExpertSpec
+from facellava.model.expert_report import HeadSpec
 from facellava.runtime.build import CROP_MARGIN
 from facellava.training.talks import MIXED, Talk, digest_of
 from facellava.types import FaceClip
@@ -27,7 +27,7 @@ from facellava.types import FaceClip
 
 @dataclass(frozen=True)
 class Samples:
-    """All rows in memory (about 30 kB a row)."""
+    """All rows in memory (about 100 kB a row)."""
 
     maps: Tensor
     values: Tensor
@@ -38,11 +38,16 @@ class Samples:
         return len(self.rows)
 
     def fold_of(self, index: int, folds: int) -> int:
-        """The fold that holds this row's subject out; the same for every row of a subject."""
-        return zlib.crc32(self.rows[index]["subject"].encode()) % folds
+        """The fold that holds this row's subject out."""
+        return fold_of(self.rows[index]["subject"], folds)
 
     def indices(self, split: str) -> list[int]:
         return [i for i, row in enumerate(self.rows) if row["split"] == split]
+
+
+def fold_of(subject: str, folds: int) -> int:
+    """The fold of the expert heads that holds a person out; the same for every picture of a person."""
+    return zlib.crc32(subject.encode()) % folds
 
 
 def load_samples(folder: Path) -> Samples:
@@ -51,13 +56,22 @@ def load_samples(folder: Path) -> Samples:
     Raises:
         FileMissing: the folder is not one.
     """
+    return load_rows(folder, folder / "samples.jsonl")
+
+
+def load_rows(folder: Path, rows: Path) -> Samples:
+    """A folder's features with the rows of another file of as many lines.
+
+    Raises:
+        FileMissing: the folder holds no features.
+    """
     path = folder / "features.safetensors"
     if not path.is_file():
         raise FileMissing(f"{path} is missing: build it with python -m facellava.instruct.build_default")
     arrays = load_file(path)
-    rows = [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert len(rows) == len(arrays["maps"]), "samples.jsonl and features.safetensors disagree in length"
-    return Samples(arrays["maps"].float(), arrays["values"], arrays["landmarks"], rows)
+    lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == len(arrays["maps"]), f"{rows.name} and features.safetensors disagree in length"
+    return Samples(arrays["maps"], arrays["values"], arrays["landmarks"], lines)
 
 
 class SamplesFolder:
@@ -96,6 +110,7 @@ class SamplesFolder:
             group=0,
             place=index,
             origins=frozenset({row["set"]}),
+            report=row.get("report"),
         )
 
     def address(self, talk: Talk) -> str:
@@ -107,7 +122,7 @@ class SamplesFolder:
         where = slice(talk.place, talk.place + 1)
         samples = self._samples
         return {
-            "vision_features": samples.maps[where],
+            "vision_features": samples.maps[where].float(),
             "expert_values": samples.values[where],
             "landmarks": samples.landmarks[where],
         }
@@ -117,7 +132,7 @@ class SamplesFolder:
         raise FileMissing(f"{self.path} holds features and no pixels: a model that looks at pixels needs a dataset")
 
 
-def head_targets(samples: Samples, spec: ExpertSpec) -> tuple[Tensor, Tensor]:
+def head_targets(samples: Samples, spec: HeadSpec) -> tuple[Tensor, Tensor]:
     """Targets (n, O) and weights (n, O) for the expert head; weight 0 where a label is unknown.
 
     Number slots get a normal distribution of deviation 2.5 around the true value (label distribution learning).

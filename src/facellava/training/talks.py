@@ -38,7 +38,8 @@ class Talk:
             attributes as booleans by their own names.
         frames: crops of the clip. digest: of the medium, "" where unknown; margin: of the crops.
         group: what is read from disk together. place: where the folder finds it.
-        fold: official fold, 0 where there is none.
+        fold: official fold, 0 where there is none. report: what opens the conversation, None where it is still to be
+            found by the expert head.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Talk:
     place: Any
     origins: frozenset[str] = frozenset()
     fold: int = 0
+    report: str | None = None
 
 
 class TalkFolder(Protocol):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import random
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from facellava import tasks
+from facellava.model.expert_report import SINGLE
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import IGNORED
-from facellava.runtime.report import SINGLE
 from facellava.training.recipe import StageConfig
 from facellava.training.talks import Talk
 
 Turn = tuple[str, str]
+_HASHES = 2**32
 VERDICT_WEIGHT, ITEM_WEIGHT = 3.0, 0.1
 """In a checklist the yes or no is what is learned; the item before it was given."""
 CHECKLIST_ITEMS, TURNS_BESIDE = 14, 3
@@ -44,8 +46,14 @@ class TextEncoder:
         encode = processor.tokenizer.encode
         self._verdicts = frozenset(encode(word, add_special_tokens=False)[0] for word in words)
 
-    def __call__(self, talk: Talk, frames: int) -> Encoded:
-        """One conversation about a clip of which the model looks at so many frames."""
+    def __call__(self, talk: Talk, frames: int, report: str = "") -> Encoded:
+        """One conversation about a clip of which the model looks at so many frames.
+
+        Args:
+            report: what the expert head found; left out in a share of the conversations (``stage.blank``).
+        """
+        if zlib.crc32(f"{self.seed}-{talk.id}".encode()) < self.stage.blank * _HASHES:
+            report = ""
         turns: Sequence[Turn] = talk.turns
         if self.stage.closed and talk.task in talk.labels and talk.task in SINGLE:
             closed = tasks.get(talk.task).closed
@@ -59,7 +67,7 @@ class TextEncoder:
             for turn in turns
             for role, text in zip(("user", "assistant"), turn, strict=True)
         ]
-        rendered = self.processor.render(messages, frames, training=True)
+        rendered = self.processor.render(messages, frames, True, report)
         verdicts = self._verdicts if self.stage.checklists else frozenset()
         weights = label_weights(rendered.labels, self.stage.label_tokens, self.stage.label_weight, verdicts)
         return Encoded(rendered.ids, rendered.labels, weights)

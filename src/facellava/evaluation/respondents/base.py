@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 from facellava import settings
 from facellava.errors import FileMissing
 from facellava.tasks.task import Task
-from facellava.types import FaceClip, LabelValue, MediaKind
+from facellava.types import FaceClip, LabelValue, MediaKind, Precision
 
 PACKAGE = "facellava.evaluation"
 Purpose = Literal["metric", "reasoning"]
@@ -128,7 +128,7 @@ class RespondentConfig:
         margin: how much wider than the detector's box the crop is that it sees; 0 as in the paper. Models of ours use
             the margin that they were trained with.
         batch: ask through the service's batch interface.
-        precision: of the small default's language model: ``int8`` as it runs, or ``fp32``.
+        precision: of a model of ours, see ``facellava.load``; empty as it runs.
         note: where its weights or its access come from, for people.
     """
 
@@ -149,7 +149,7 @@ class RespondentConfig:
     max_tokens: int = 64
     margin: float = 0.0
     batch: bool = False
-    precision: Literal["int8", "fp32"] = "int8"
+    precision: Literal["", "fp32", "bf16", "int8", "int4"] = ""
     note: str = ""
 
     @property
@@ -167,18 +167,18 @@ def read_config(text: str) -> RespondentConfig:
     """Who is meant by ``--model``.
 
     Args:
-        text: ``default`` or ``default:fp32``; the folder of a trained model; a preset's name or TOML file; or
+        text: ``default`` or the folder of a trained model, either with a precision behind it (``default:fp32``,
+            ``runs/x/final:int8``); a preset's name or TOML file; or
             ``KIND:MODEL``, such as ``transformers:DIR``, ``answers:FILE``, ``expert:facex``, ``trivial:``.
 
     Raises:
         FileMissing: none of these. UsageError: a preset with unknown keys.
     """
-    if text == DEFAULT:
-        return RespondentConfig("facellava-default", "own", "facellava default", DEFAULT)
-    if text == f"{DEFAULT}:fp32":
-        return RespondentConfig("facellava-default-fp32", "own", "facellava default, fp32", DEFAULT, precision="fp32")
-    if Path(text).is_dir():
-        return RespondentConfig(_folder_name(Path(text)), "own", model=text)
+    place, colon, precision = text.rpartition(":")
+    if colon and precision in get_args(Precision) and (place == DEFAULT or Path(place).is_dir()):
+        return _own(place, cast(Precision, precision))
+    if text == DEFAULT or Path(text).is_dir():
+        return _own(text, "")
     kind, colon, rest = text.partition(":")
     if colon and kind in TITLES:
         name = _short(f"{kind}-{Path(rest).stem}" if rest else kind)
@@ -191,6 +191,14 @@ def read_config(text: str) -> RespondentConfig:
             "transformers, answers, expert or trivial"
         ) from error
     return settings.build(RespondentConfig, raw, text)
+
+
+def _own(model: str, precision: Precision | Literal[""]) -> RespondentConfig:
+    """A model of ours; its precision is part of its name, so that runs do not mix."""
+    name = f"facellava-{DEFAULT}" if model == DEFAULT else _folder_name(Path(model))
+    name = f"{name}-{precision}" if precision else name
+    title = f"facellava default{precision and f', {precision}'}" if model == DEFAULT else ""
+    return RespondentConfig(name, "own", title, model, precision=precision)
 
 
 def _folder_name(folder: Path) -> str:

@@ -43,7 +43,7 @@ class OwnRespondent:
     def __init__(self, config: RespondentConfig, *, typed: bool = True, text: bool = True, threads: int = 1) -> None:
         folder = DEFAULT_MODEL if config.model == DEFAULT else Path(config.model)
         source = None if config.model == DEFAULT else config.model
-        self.model: Analyzer = load(source, threads=threads, precision=config.precision, progress=False)
+        self.model: Analyzer = load(source, threads=threads, precision=config.precision or None, progress=False)
         self.name, self.margin = config.name, self.model.engine.margin
         self._typed, self._text, self._tokens = typed, text, LONGER * config.max_tokens
         self.identity = identity_of(

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from transformers import GenerationConfig
 
 from facellava.errors import UsageError
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import CONFIG_FILE
 from facellava.model.prompt import PromptStyle
 
-from .known import WRITABLE, named
+from .known import WRITABLE, detect, named
 from .plan import Plan, make_plan
+from .profiles import profile_named
 from .report import Report
 from .source import open_source, read_json
 from .their_config import their_config
@@ -39,7 +41,8 @@ class Options:
         seed: of parts that are new.
         dtype: ``float32``, ``bfloat16`` or ``float16``; empty keeps what is there, bit for bit.
         tokenizer: folder of the tokenizer; None for the source's.
-        style: of turns, see ``make_processor``; empty for the layout's.
+        style: of turns, see ``make_processor``; empty for the profile's or the layout's.
+        profile: a way to run the release's checkpoint (``PROFILES``), under ``changes`` and ``style``; empty for none.
     """
 
     layout: str = ""
@@ -49,6 +52,7 @@ class Options:
     dtype: str = ""
     tokenizer: Path | None = None
     style: Style = ""
+    profile: str = ""
 
 
 class Loaded(NamedTuple):
@@ -99,6 +103,8 @@ def convert(
     options = options or Options()
     if to not in WRITABLE:
         raise UsageError(f"cannot write layout '{to}'; choose one of {', '.join(WRITABLE)}")
+    if options.profile and to != "ours":
+        raise UsageError(f"profile '{options.profile}' says how a folder of ours runs: leave it out to write '{to}'")
     with whole_folder(target) as partial:
         plan = _plan(source, options)
         plan.report.refuse()
@@ -113,27 +119,42 @@ def convert(
 def _plan(source: Path, options: Options) -> Plan:
     if options.dtype and options.dtype not in DTYPES:
         raise UsageError(f"dtype is {options.dtype!r}; choose one of {', '.join(DTYPES)}")
-    return make_plan(
-        open_source(source),
-        options.layout,
+    opened, layout, changes = open_source(source), options.layout, options.changes
+    if options.profile:
+        profile = profile_named(options.profile)
+        layout = layout or detect(opened.entries, str(opened.path)).name
+        if layout not in profile.layouts:
+            raise UsageError(f"profile '{profile.name}' is for layout {' or '.join(profile.layouts)}, not '{layout}'")
+        changes = profile.over(changes)
+    plan = make_plan(
+        opened,
+        layout,
         towers=[open_source(path) for path in options.towers],
-        changes=options.changes,
+        changes=changes,
         seed=options.seed,
         dtype=DTYPES.get(options.dtype),
     )
+    plan.report.profile = options.profile
+    return plan
 
 
 def _to_ours(plan: Plan, folder: Path, options: Options, shard: int) -> None:
     report, given = plan.report, plan.source.folder
     words = require_tokenizer(options.tokenizer) if options.tokenizer else given
     own = read_json(given / CONFIG_FILE).get("style") if plan.layout.name == "ours" else None
-    style = options.style or (PromptStyle(**own) if own else plan.layout.prefers)
+    profile = profile_named(options.profile) if options.profile else None
+    usual = profile.style if profile else plan.layout.prefers
+    style = options.style or (PromptStyle(**own) if own else usual)
     processor, report.tokenizer = make_processor(words, plan.config, style)
     if processor is None:
         report.warnings.append(f"tokenizer: {report.tokenizer}")
     else:
         processor.save_pretrained(folder)
     report.files = write_ours(plan, folder, shard)
+    if profile:
+        text = plan.config.text_config
+        marks = {name: getattr(text, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        GenerationConfig(**marks, **profile.generation).save_pretrained(folder)
     report.written = len(plan.entries)
     if (folder / KEPT).is_dir() and plan.layout.name != "ours":
         copy_files(given, folder / KEPT)

@@ -29,6 +29,7 @@ PARTS = ("vision_tower.image", "vision_tower.video", "projector", "frlp", "frgca
 TIME = re.compile(r"vision_tower\.video\.layers\.\d+\.time_")
 ACROSS = "attention across time"
 """How the report calls what the hub's conversion drops of the video tower."""
+UNASKED = "of landmark modules that this configuration does without"
 ROWS = "#rows"
 """Behind the name of rows that were cut from a padded vocabulary."""
 WORDS = ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight")
@@ -128,17 +129,25 @@ def _sort(plan: Plan, source: Source, layout: Layout, depth: int) -> dict[str, E
     given: dict[str, Entry] = {}
     for key, entry in source.entries.items():
         passive = layout.unused(key)
-        if key in layout.joined:
+        if key in layout.joined and not _unasked(plan.config, layout.joined[key][0]):
             given |= _split(layout.joined[key], entry)
         elif passive is not None:
             _leave(plan, key, entry, passive.reason)
-        elif (ours := layout.ours(key)) is None:
+        elif _unasked(plan.config, ours := layout.joined.get(key, [layout.ours(key)])[0]):
+            _leave(plan, key, entry, UNASKED)
+        elif ours is None:
             plan.report.unexpected.append(key)
         elif depth and (match := re.match(r"vision_tower\.\w+\.layers\.(\d+)\.", ours)) and int(match[1]) >= depth:
             _leave(plan, key, entry, BEHIND)
         else:
             given[ours] = entry
     return given
+
+
+def _unasked(config: FaceLlavaConfig, ours: str | None) -> bool:
+    """Whether this is a tensor of the landmark modules in a model that is configured without them."""
+    part = _part(ours or "")
+    return (part == "frgca" and config.fusion.kind == "none") or (part == "frlp" and not config.fusion.uses_landmarks)
 
 
 def _split(names: tuple[str, ...], entry: Entry) -> dict[str, Entry]:

@@ -48,10 +48,14 @@ def paper_7b() -> FaceLlavaConfig:
     return FaceLlavaConfig(vision=ClipVisionConfig(), fusion=FusionConfig(), text_config=VICUNA_7B)
 
 
-def release_7b(temporal: bool = True) -> FaceLlavaConfig:
-    """The release's model: attention without a mask, its scale of 0.1, CLS tokens of videos kept, its pixel paths."""
+def release_7b(temporal: bool = True, landmarks: bool = True) -> FaceLlavaConfig:
+    """The release's model: attention without a mask, its scale of 0.1, CLS tokens of videos kept, its pixels and crops.
+
+    Without ``landmarks`` it is what the release's own inference computes; see ``profiles.py``.
+    """
     vision = ClipVisionConfig(video_cls=True, pixels="official", temporal=temporal)
-    return FaceLlavaConfig(vision=vision, fusion=FusionConfig(kind="official_simple"), text_config=VICUNA_7B)
+    fusion = FusionConfig(kind="official_simple") if landmarks else FusionConfig(kind="none", landmarks="none")
+    return FaceLlavaConfig(vision=vision, fusion=fusion, text_config=VICUNA_7B, crop="corner")
 
 
 def configuration(source: Source, layout: Layout, changes: Mapping[str, Any]) -> FaceLlavaConfig:

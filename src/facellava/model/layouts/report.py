@@ -36,7 +36,7 @@ class Report:
         left_out: tensors of ours that the written layout has no place for.
         filled: tensors of the written layout that ours has not: drawn so that they have no effect.
         parameters: part of ours -> number of parameters.
-        tokenizer: what became of it.
+        tokenizer: what became of it. profile: that was asked for, "" for none.
     """
 
     source: str
@@ -56,6 +56,7 @@ class Report:
     filled: list[str] = field(default_factory=list)
     parameters: Mapping[str, int] = field(default_factory=dict)
     tokenizer: str = ""
+    profile: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All of it, with every name."""
@@ -87,6 +88,8 @@ class Report:
         lines += [f"  {part:<20}{count:>16,} parameters" for part, count in self.parameters.items()]
         if self.tokenizer:
             lines.append(f"  tokenizer: {self.tokenizer}")
+        if self.profile:
+            lines.append(f"  profile: {self.profile}")
         if self.to:
             lines.append(f"  written as {self.to}: {self.written:,} tensors in {', '.join(self.files)}")
         return "\n".join(lines)

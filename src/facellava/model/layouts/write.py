@@ -139,8 +139,8 @@ def their_tensors(plan: Plan, target: Layout) -> dict[str, Entry]:
     Raises:
         UsageError: the layout has no place for this model.
     """
-    _check_expressible(plan.config, target)
     kept = _kept(plan, target)
+    _check_expressible(plan.config, target, kept)
     out, report = _renamed(plan, target)
     for key in [key for key in kept if not key.endswith(ROWS)]:
         out.setdefault(key, kept[key])
@@ -153,7 +153,7 @@ def their_tensors(plan: Plan, target: Layout) -> dict[str, Entry]:
     return dict(sorted(out.items(), key=lambda item: (item[1].file, item[0])))
 
 
-def _check_expressible(config: FaceLlavaConfig, target: Layout) -> None:
+def _check_expressible(config: FaceLlavaConfig, target: Layout, kept: Mapping[str, Entry]) -> None:
     if not target.writable:
         raise UsageError(f"{target.title} cannot be written")
     if not isinstance(config.vision, ClipVisionConfig) or config.vision.towers != "both":
@@ -161,11 +161,17 @@ def _check_expressible(config: FaceLlavaConfig, target: Layout) -> None:
     if config.text_config.model_type != "llama":
         raise UsageError(f"{target.title} has a LLaMA; this model has {config.text_config.model_type}")
     kind = target.fusion.get("kind")
+    if config.fusion.landmarks == "none" and any(_is_of_landmarks(key, target) for key in kept):
+        return  # runs without them, but they lie beside it
     if kind and (config.fusion.kind != kind or config.fusion.projector != "frlp"):
         raise UsageError(
             f"{target.title} computes fusion kind '{kind}' after 'frlp'; this model has '{config.fusion.kind}' after "
             f"'{config.fusion.projector}', which it has no place for"
         )
+
+
+def _is_of_landmarks(key: str, target: Layout) -> bool:
+    return key in target.joined or (target.ours(key) or "").startswith("frgca.")
 
 
 def _kept(plan: Plan, target: Layout) -> Mapping[str, Entry]:

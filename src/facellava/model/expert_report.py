@@ -1,0 +1,279 @@
+"""The calibrated head over the face experts, and the report that states what it found. No torch.
+
+A small language model copies what stands in its context well and learns new codes slowly, so what the experts see is
+written into the prompt in the very words that answers use. The same findings are the typed results, so that text and
+types cannot part. A head is data (``head.safetensors``): other labels need no code.
+
+The head looks where the landmarks say: besides the whole map it reads nine region summaries, means over patches that
+weigh by closeness to the regions' centroids, which is the mask of equation 5 with a temperature.
+
+Shapes: t frames, n patches, c map width, e expert values, r regions, o head outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from facellava import tasks
+from facellava.errors import DamagedCheckpoint, FileMissing
+from facellava.files import write_atomic
+from facellava.model.regions import patch_centroids, region_centroids
+
+AGES = 100
+SINGLE = ("expression", "deepfake")
+MULTI = ("action_units", "attributes")
+FILE = "head.safetensors"
+REACH = 0.03
+"""Temperature of the regions' weights, in widths of the crop."""
+OUTLIER = 4.0
+"""Inputs are clipped at so many standard deviations."""
+
+SlotKind = Literal["single", "binary", "number"]
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One group of head outputs.
+
+    Attributes:
+        name: task or label name, unique.
+        kind: ``single`` (softmax over the task's labels), ``number`` (softmax over whole years), ``binary``.
+        size: number of outputs.
+    """
+
+    name: str
+    kind: SlotKind
+    size: int
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a head predicts, in order.
+
+    Attributes:
+        slots: groups of outputs. thresholds: label -> probability from which it counts as present, .5 by default.
+    """
+
+    slots: tuple[Slot, ...]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, labels: Collection[str]) -> HeadSpec:
+        """The layout for ``expression``, ``deepfake``, ``age`` and names of action units and attributes."""
+        slots = [Slot(name, "single", len(tasks.get(name).names)) for name in SINGLE if name in labels]
+        slots += [Slot("age", "number", AGES)] if "age" in labels else []
+        known = [name for task in MULTI for name in tasks.get(task).names if name in labels]
+        return cls((*slots, *(Slot(name, "binary", 1) for name in known)))
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs in all."""
+        return sum(slot.size for slot in self.slots)
+
+    def offsets(self) -> dict[str, slice]:
+        """Where each slot's outputs lie."""
+        result, start = {}, 0
+        for slot in self.slots:
+            result[slot.name] = slice(start, start + slot.size)
+            start += slot.size
+        return result
+
+    def labels(self, task: str) -> tuple[str, ...]:
+        """Names of a multi-label task that have a slot."""
+        there = {slot.name for slot in self.slots}
+        return tuple(name for name in tasks.get(task).names if name in there)
+
+    def untrained(self) -> dict[str, list[str]]:
+        """Multi-label task -> names without a slot."""
+        return {task: [n for n in tasks.get(task).names if n not in self.labels(task)] for task in MULTI}
+
+    def answers(self, task: str) -> bool:
+        """Whether the head answers a task."""
+        return bool(self.labels(task)) if task in MULTI else task in self.offsets()
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps({"slots": [asdict(slot) for slot in self.slots], "thresholds": dict(self.thresholds)})
+
+    @classmethod
+    def from_json(cls, text: str) -> HeadSpec:
+        """What ``to_json`` wrote."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(tuple(Slot(**slot) for slot in data["slots"]), data["thresholds"])
+
+
+class Findings(NamedTuple):
+    """What is stated about a face; None where nothing is known of a task.
+
+    Attributes:
+        expression, deepfake: names of labels. age: whole years. action_units, attributes: names of what is present.
+    """
+
+    expression: str | None = None
+    age: int | None = None
+    deepfake: str | None = None
+    action_units: tuple[str, ...] | None = None
+    attributes: tuple[str, ...] | None = None
+
+    def report(self) -> str:
+        """In the words of answers, a line a task; what is not stated has no line."""
+        lines = []
+        for name, value in self._asdict().items():
+            if value is not None:
+                said = ", ".join(value) or "none" if isinstance(value, tuple) else value
+                lines.append(f"{_TITLES[name]}: {said}")
+        return "\n".join(lines)
+
+
+_TITLES = {
+    "expression": "Expression",
+    "age": "Age",
+    "deepfake": "Authenticity",
+    "action_units": "Action units",
+    "attributes": "Attributes",
+}
+
+
+class Years(NamedTuple):
+    """Median and bounds of a distribution over whole years."""
+
+    years: int
+    low: int
+    high: int
+
+
+RANGE_MASS = 0.8
+"""Share of an age distribution that the reported range covers."""
+
+
+def read_years(distribution: NDArray[np.floating]) -> Years:
+    """Median and the central range that holds ``RANGE_MASS`` of a distribution (n,) over whole years."""
+    mass = np.cumsum(distribution.astype(np.float64))
+    tail = (1 - RANGE_MASS) / 2
+    low, middle, high = (int(np.searchsorted(mass, q)) for q in (tail, 0.5, 1 - tail))
+    last = len(distribution) - 1
+    return Years(min(middle, last), low, min(high, last))
+
+
+class ExpertHead:
+    """An ensemble of small networks over the experts' outputs, averaged.
+
+    Args:
+        spec: which outputs.
+        arrays: float32, ``{map,value}_{mean,std}`` and ``heads.F.{patches,regions,hidden,out,skip}.{weight,bias}``.
+    """
+
+    def __init__(self, spec: HeadSpec, arrays: Mapping[str, Array]) -> None:
+        self.spec, self.arrays = spec, dict(arrays)
+        self.folds = len({name.split(".")[1] for name in arrays if name.startswith("heads.")})
+
+    @classmethod
+    def load(cls, path: Path) -> ExpertHead:
+        """Read ``head.safetensors`` (or a folder that holds one).
+
+        Raises:
+            FileMissing: no such file. DamagedCheckpoint: it is no head.
+        """
+        path = path / FILE if path.is_dir() else path
+        if not path.is_file():
+            raise FileMissing(
+                f"{path} is missing: the head lies beside the weights of a model that looks through experts"
+            )
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+        if "spec" not in metadata:
+            raise DamagedCheckpoint(f"{path} states no spec: it is not the head of a model")
+        return cls(HeadSpec.from_json(metadata["spec"]), arrays)
+
+    def save(self, path: Path) -> None:
+        """Write ``head.safetensors`` in half precision; what is read back is what runs everywhere."""
+        halves = {name: value.astype(np.float16) for name, value in self.arrays.items()}
+        write_atomic(path, save(halves, metadata={"spec": self.spec.to_json()}))
+
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> ExpertHead:
+        """The same networks with other thresholds."""
+        return ExpertHead(replace(self.spec, thresholds=dict(thresholds)), self.arrays)
+
+    def __call__(self, maps: Array, values: Array, landmarks: Array, fold: int | None = None) -> Array:
+        """Probabilities (o,) of a clip, the mean over frames of maps (t, n, c), values (t, e), landmarks (t, 68, 2).
+
+        Args:
+            fold: one head alone: that which never saw the person of a training face.
+        """
+        a = self.arrays
+        maps = np.clip((maps - a["map_mean"]) / a["map_std"], -OUTLIER, OUTLIER)
+        values = np.clip((values - a["value_mean"]) / a["value_std"], -OUTLIER, OUTLIER)
+        weights = region_weights(landmarks, maps.shape[1])
+        chosen = range(self.folds) if fold is None else [fold]
+        return np.stack([self._one(f, maps, weights @ maps, values) for f in chosen]).mean(0).astype(np.float32)
+
+    def _one(self, fold: int, maps: Array, pooled: Array, values: Array) -> Array:
+        def linear(name: str, x: Array) -> Array:
+            return x @ self.arrays[f"heads.{fold}.{name}.weight"].T + self.arrays[f"heads.{fold}.{name}.bias"]
+
+        squeezed = [np.tanh(linear(*part)).reshape(len(maps), -1) for part in (("patches", maps), ("regions", pooled))]
+        hidden = _gelu(linear("hidden", np.concatenate([values, *squeezed], -1)))
+        logits = linear("out", hidden) + linear("skip", values)
+        parts = []
+        for slot, where in zip(self.spec.slots, self.spec.offsets().values(), strict=True):
+            part = logits[:, where].astype(np.float64)
+            parts.append(1 / (1 + np.exp(-part)) if slot.kind == "binary" else _softmax(part))
+        return np.concatenate(parts, -1).mean(0)
+
+    def stated(self, probabilities: NDArray[np.floating], labels: Mapping[str, Any]) -> NDArray[np.floating]:
+        """Probabilities (o,) with certainty where labels are known: names, years, yes and no by slot name."""
+        p = probabilities.copy()
+        for slot, where in zip(self.spec.slots, self.spec.offsets().values(), strict=True):
+            if slot.name not in labels:
+                continue
+            value = labels[slot.name]
+            if slot.kind == "binary":
+                p[where] = float(value)
+            else:
+                index = tasks.get(slot.name).names.index(value) if slot.kind == "single" else min(value, slot.size - 1)
+                p[where] = np.arange(slot.size) == index
+        return p
+
+    def find(self, probabilities: NDArray[np.floating]) -> Findings:
+        """What probabilities (o,) amount to: the likeliest label, the median year, labels above their thresholds."""
+        places = self.spec.offsets()
+        found: dict[str, Any] = {}
+        for name in SINGLE:
+            if name in places:
+                found[name] = tasks.get(name).names[int(probabilities[places[name]].argmax())]
+        if "age" in places:
+            found["age"] = read_years(probabilities[places["age"]]).years
+        for task in MULTI:
+            names = self.spec.labels(task)
+            if names:
+                at_least = self.spec.thresholds
+                found[task] = tuple(n for n in names if probabilities[places[n]][0] >= at_least.get(n, 0.5))
+        return Findings(**found)
+
+
+def region_weights(landmarks: Array, patches: int) -> Array:
+    """How much each patch counts for each region (t, r, n): softmax of minus the distances over ``REACH``."""
+    centres = patch_centroids(int(patches**0.5))
+    distances = np.linalg.norm(region_centroids(landmarks)[:, :, None] - centres[None, None], axis=-1)
+    return _softmax(-distances / REACH).astype(np.float32)
+
+
+def _softmax(x: NDArray[np.floating]) -> NDArray[np.floating]:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def _gelu(x: Array) -> Array:
+    """The tanh form."""
+    return 0.5 * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
