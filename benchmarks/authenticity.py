@@ -1,6 +1,6 @@
 """The head's score for manipulation beside blur and compression: ``python benchmarks/authenticity.py DATA``.
 
-DATA is the folder that ``facellava.instruct.build_default`` wrote. The baseline is a logistic regression on sixteen
+DATA is the folder that ``facellava.training.build_default`` wrote. The baseline is a logistic regression on sixteen
 statistics of noise, sharpness and blocks in the face and around it, trained on the same faces. People are held out;
 ``warp`` is a kind that neither has seen. Genuine and manipulated pictures have the same compression and size.
 """
@@ -16,10 +16,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from facellava.instruct.build_default import HELD_OUT_KIND
 from facellava.instruct.fakes import KINDS
 from facellava.model.expert_report import ExpertHead
 from facellava.model.experts import VALUE_SIZES
+from facellava.training.build_default import HELD_OUT_KIND
 from facellava.training.head import predict
 from facellava.training.samples import load_rows
 

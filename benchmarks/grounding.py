@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 import facellava
 from facellava import tasks
-from facellava.instruct.build_default import default_spec
 from facellava.instruct.open_faces import read_photos
 from facellava.model.expert_report import ExpertHead, region_weights
 from facellava.runtime.engine import OnnxEngine
+from facellava.training.build_default import default_spec
 from facellava.types import FaceClip
 
 SEEDS = 3

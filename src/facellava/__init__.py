@@ -12,6 +12,7 @@ imported, transformers' ``AutoConfig``, ``AutoProcessor`` and ``AutoModelForImag
 from __future__ import annotations
 
 import importlib
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from facellava.errors import FacellavaError
     from facellava.model import FaceLlavaConfig, FaceLlavaForConditionalGeneration, FaceLlavaProcessor
     from facellava.results import FaceResult, MediaResult
+
+# onnxruntime (from 1.29 on) reports to its publisher unless this is set before it is loaded; here nothing is sent
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

@@ -176,8 +176,7 @@ class Analyzer:
             return FaceResult(**common, **dict[str, Any]((name, abstain(name, reason)) for name in wanted))
         seen = look(clip)
         results: dict[str, Any] = {
-            name: answer_task(self.engine, seen, task_registry.get(name), kind, explain=explain)
-            for name in wanted
+            name: answer_task(self.engine, seen, task_registry.get(name), kind, explain=explain) for name in wanted
         }
         shares = map(float, seen.region_attention)
         attention = dict(zip(REGION_NAMES, shares, strict=True)) if seen.region_attention.size else {}

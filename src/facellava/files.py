@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and the folder for those that can be made again."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def write_atomic(target: Path, data: bytes | str) -> None:
     """Write ``data`` so that ``target`` never holds a part of it."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def cache_dir() -> Path:
+    """``FACELLAVA_CACHE`` when set, else ``facellava`` in the user's cache folder of the platform."""
+    if override := os.environ.get("FACELLAVA_CACHE"):
+        return Path(override).expanduser()
+    from platformdirs import user_cache_path  # 10 ms that a set FACELLAVA_CACHE saves
+
+    return user_cache_path("facellava", appauthor=False)

@@ -21,8 +21,8 @@ MediaKind = Literal["image", "video"]
 Precision = Literal["fp32", "bf16", "int8", "int4"]
 """How a model's weights are kept; 8 and 4 bits only in the language model's linear layers."""
 Crop = Literal["centred", "corner"]
-"""Squares around a face's box. ``centred``: on its centre, as wide as its longer side (appendix E.1). ``corner``: from its
-top left corner, as wide as the mean of its sides (the official release)."""
+"""Squares around a face's box. ``centred``: on its centre, as wide as its longer side (appendix E.1). ``corner``: from
+its top left corner, as wide as the mean of its sides (the official release)."""
 
 
 class Frames(Protocol):

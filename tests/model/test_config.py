@@ -37,6 +37,7 @@ from facellava.model.config import TABLE_6, ClipVisionConfig, ExpertVisionConfig
         (lambda: FaceLlavaConfig(fusion={"mode": "paper"}), "fusion has unknown settings: mode"),
         (lambda: FaceLlavaConfig(image_token_id=-200), "image_token_id is -200"),
         (lambda: FaceLlavaConfig(crop_margin=-1), "crop_margin is -1"),
+        (lambda: FaceLlavaConfig(crop="middle"), "choose one of centred, corner"),
         (lambda: tiny_config(fusion=FusionConfig(heads=5)), "heads=5 does not divide the language model's width 32"),
         (lambda: FusionConfig(kind="none", landmarks="none", expert="face_parsing"), "contradicts landmarks='none'"),
     ],

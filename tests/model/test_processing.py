@@ -18,12 +18,13 @@ from transformers import AutoProcessor
 import facellava.model
 from facellava.errors import FileMissing, UsageError
 from facellava.model.config import TABLE_6, ClipVisionConfig
-from facellava.model.expert_report import ExpertHead, HeadSpec
+from facellava.model.expert_report import ExpertHead
 from facellava.model.frames import frame_indices
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.preprocess import pixel_values
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import VICUNA
+from facellava.runtime.report import head_spec
 
 ASK = {"role": "user", "content": "Happy?"}
 ANSWER = {"role": "assistant", "content": "Yes."}
@@ -143,7 +144,7 @@ def test_experts_feed_the_model():
 
 def test_what_the_experts_find_opens_the_conversation(tmp_path):
     config = tiny_config(vision=EXPERT_VISION)
-    spec = HeadSpec.of({"age", "AU12"})
+    spec = head_spec({"age", "AU12"})
     sizes = {"patches": (2, EXPERT_WIDTH), "regions": (1, EXPERT_WIDTH), "hidden": (3, 2 + 2 * EXPERT_GRID**2 + 9)}
     sizes |= {"out": (101, 3), "skip": (101, 2)}
     arrays = {

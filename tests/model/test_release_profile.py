@@ -63,7 +63,7 @@ def llama_like() -> PreTrainedTokenizerFast:
 
 
 def released_ids(tokenizer: PreTrainedTokenizerFast, turns: list[str], frames: int, tokens: int) -> list[int]:
-    """As the release does: one text with a placeholder a frame, cut there, every piece tokenised, one beginning kept."""
+    """As the release does: one text with a placeholder a frame, cut there, pieces tokenised, one beginning kept."""
     text = SYSTEM + " USER: " + " ".join(["<image>"] * frames) + "\n" + turns[0] + " ASSISTANT:"
     for answer, question in zip(turns[1::2], turns[2::2], strict=True):
         text += f" {answer}</s>USER: {question} ASSISTANT:"

@@ -191,7 +191,7 @@ def test_settings_of_bitsandbytes() -> None:
     assert four["bnb_4bit_compute_dtype"] == torch.bfloat16
 
 
-@pytest.mark.parametrize("free", [[24, 24], [8, 40], [10, 10, 10, 10]])
+@pytest.mark.parametrize("free", [[24, 24], [20, 30], [16, 8, 8]])
 def test_blocks_are_spread_by_free_memory(free: list[int]) -> None:
     config, form = paper_7b(), form_of("int4", "gpu")
     assert form is not None
@@ -207,6 +207,15 @@ def test_blocks_are_spread_by_free_memory(free: list[int]) -> None:
     for gpu, gigabytes in enumerate(free):
         taken = blocks.count(gpu) * block + (gpu == 0) * (weights - 32 * block)
         assert taken == pytest.approx(weights * gigabytes / sum(free), abs=block)
+
+
+def test_a_small_first_card_has_no_blocks() -> None:
+    """The face's path alone is more than its share."""
+    form = form_of("int4", "gpu")
+    assert form is not None
+    places = spread(paper_7b(), form, [8 * 10**9, 40 * 10**9])
+    assert {places[f"language_model.model.layers.{i}"] for i in range(32)} == {1}
+    assert places["vision_tower"] == places["language_model.model.embed_tokens"] == 0
 
 
 def test_a_shared_head_stays_with_the_words() -> None:

@@ -15,6 +15,7 @@ from facellava.model.decoder_onnx import DecoderConfig, layer_names
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.expert_report import ExpertHead, HeadSpec
 from facellava.model.regions import REGIONS
+from facellava.runtime.report import head_spec
 
 DIM, INNER, HEADS, KV_HEADS, LAYERS = 64, 96, 4, 2, 2
 ALPHABET = [chr(c) for c in range(33, 127)] + ["Ġ", "Ċ", "ĠĠ"]
@@ -28,7 +29,7 @@ def config() -> DecoderConfig:
 
 
 def spec() -> HeadSpec:
-    return HeadSpec.of({"expression", "deepfake", "age", "AU12", "Smiling"})
+    return head_spec({"expression", "deepfake", "age", "AU12", "Smiling"})
 
 
 def language_weights(seed: int = 0) -> dict[str, NDArray[np.float32]]:

@@ -105,9 +105,7 @@ def host(authority: trustme.CA) -> Iterator[Host]:
     server.server_close()
 
 
-def fetcher(
-    host: Host, authority: trustme.CA, addresses: list[str] | None = None, bounds: Bounds = BOUNDS
-) -> Fetcher:
+def fetcher(host: Host, authority: trustme.CA, addresses: list[str] | None = None, bounds: Bounds = BOUNDS) -> Fetcher:
     """Takes the test's host for one of the open internet; TLS is checked as ever."""
 
     async def lookup(_: str) -> list[str]:

@@ -166,8 +166,9 @@ def test_the_notice_and_a_key_from_the_environment(start: Any, tmp_path: Path) -
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.delenv("FACELLAVA_API_KEY", raising=False)
+    monkeypatch.setenv("FACELLAVA_CACHE", str(tmp_path / "cache"))
 
     def call(*options: str) -> tuple[int, str]:
         code = cli.run(["serve", *options])
@@ -225,3 +226,13 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
     code, text = run()
     assert code == MissingExtra.exit_code
     assert "pip install 'facellava[serve]'" in text
+
+
+@pytest.mark.parametrize("first", ["facellava", "facellava.cli", "facellava.analyzer"])
+def test_no_library_reports_to_its_publisher(tmp_path: Path, first: str) -> None:
+    """onnxruntime would write an identifier and send events; it leaves a file where it keeps its sessions."""
+    code = f"import {first}, onnxruntime as o; o.get_available_providers(); o.InferenceSession"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    places = {"TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env={**environment, **places}, check=True, timeout=120)
+    assert not list(tmp_path.iterdir())

@@ -217,6 +217,7 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     """Frozen experts, a head fitted on the data's labels, its report, low-rank factors; then what ships."""
     from default_model import require_weights
     from facellava.model.expert_report import ExpertHead
+    from facellava.runtime.report import untrained
     from facellava.training import assemble
     from facellava.training.package import package
 
@@ -245,8 +246,8 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     package(tmp_path / "out", tmp_path / "shipped")
     card = json.loads((tmp_path / "shipped" / "model.json").read_text())
     assert card["lora_scale"] == 16 and card["crop_margin"] == 0.6
-    untrained = ExpertHead.load(tmp_path / "shipped").spec.untrained()
-    assert "AU12" not in untrained["action_units"] and "AU9" in untrained["action_units"]
+    missing = untrained(ExpertHead.load(tmp_path / "shipped").spec)
+    assert "AU12" not in missing["action_units"] and "AU9" in missing["action_units"]
     delta = load_file(tmp_path / "shipped" / "delta.safetensors")
     assert all(value.dtype == torch.float16 for value in delta.values())
     assert not any(name.startswith("language_model") and "lora_" not in name for name in delta)

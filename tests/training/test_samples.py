@@ -15,6 +15,7 @@ from safetensors.torch import save_file  # noqa: E402
 from facellava.errors import DamagedCheckpoint, FileMissing  # noqa: E402
 from facellava.model.expert_report import ExpertHead, HeadSpec, region_weights  # noqa: E402
 from facellava.model.regions import REGIONS  # noqa: E402
+from facellava.runtime.report import head_spec, untrained  # noqa: E402
 from facellava.training.head import (  # noqa: E402
     THRESHOLDS,
     HeadNetwork,
@@ -26,7 +27,7 @@ from facellava.training.head import (  # noqa: E402
 from facellava.training.samples import Samples, SamplesFolder, head_targets  # noqa: E402
 from facellava.training.talks import open_folder  # noqa: E402
 
-SPEC = HeadSpec.of({"deepfake", "age", "AU12"})
+SPEC = head_spec({"deepfake", "age", "AU12"})
 
 
 def samples(n: int = 60) -> Samples:
@@ -119,7 +120,7 @@ def test_thresholds_weigh_sources_alike_and_need_five_of_each() -> None:
 
 
 def test_findings_are_stated_in_the_words_of_answers() -> None:
-    spec = HeadSpec.of({"expression", "deepfake", "age", "AU12", "AU6", "Smiling", "Bald"})
+    spec = head_spec({"expression", "deepfake", "age", "AU12", "AU6", "Smiling", "Bald"})
     head = ExpertHead(spec, {}).with_thresholds({"AU6": 0.2})
     p = np.zeros(spec.n_outputs, np.float32)
     places = spec.offsets()
@@ -136,8 +137,8 @@ def test_findings_are_stated_in_the_words_of_answers() -> None:
     )
     assert p[places["AU6"]] == np.float32(0.2), "what was given stays as it is"
     assert HeadSpec.from_json(spec.to_json()) == spec
-    assert "AU12" not in spec.untrained()["action_units"] and "Goatee" in spec.untrained()["attributes"]
-    assert not HeadSpec.of({"age"}).answers("action_units") and HeadSpec.of({"age"}).answers("age")
+    assert "AU12" not in untrained(spec)["action_units"] and "Goatee" in untrained(spec)["attributes"]
+    assert not head_spec({"age"}).answers("action_units") and head_spec({"age"}).answers("age")
 
 
 def test_a_file_without_a_spec_is_no_head(tmp_path: Path) -> None:

@@ -97,11 +97,11 @@ def _run(settings: ServerSettings, model: Path | None, threads: int | None, offl
     from facellava.server.logs import configuration
     from facellava.server.run import Server, listen
 
-    dictConfig(configuration())
     listener = listen(settings)
     analyzer = load(
         None if model is None else str(model), threads=threads, progress=sys.stderr.isatty(), offline=offline or None
     )
+    dictConfig(configuration())
     server = Server(analyzer, settings, listener)
     print(f"facellava: serving {analyzer.name} at {server.url} (Ctrl-C stops)", file=sys.stderr, flush=True)
     server.run()

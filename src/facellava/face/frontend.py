@@ -81,7 +81,8 @@ class FaceFrontEnd:
         if detect_every < 1:
             raise UsageError(f"detect_every is {detect_every}, but must be at least 1")
         self._resolve, self._threads, self._every = resolve, threads, detect_every
-        self._margin, self._crop, self._policy = margin, crop, policy
+        self._margin, self._policy = margin, policy
+        self._crop: Crop = crop
         self._given_detector, self._landmarker = detector, landmarker
         self._near: BlazeFaceDetector | None = None
         self._far: BlazeFaceDetector | None = None

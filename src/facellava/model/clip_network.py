@@ -17,8 +17,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from facellava.files import write_atomic
-from facellava.weights.cache import cache_dir, writing
+from facellava.errors import NoSpace
+from facellava.files import cache_dir, write_atomic
 
 SIZE, PATCHES, WIDTH, EMBEDDING = 224, 14, 768, 512
 """Pixels and patches a side, width of a patch's features, width of the whole picture's."""
@@ -72,8 +72,11 @@ def prepared(path: Path) -> Path:
     """
     target = cache_dir() / "models" / PREPARED
     if not target.is_file():
-        with writing(target):
-            write_atomic(target, halved(path))
+        model = halved(path)
+        try:
+            write_atomic(target, model)
+        except OSError as error:
+            raise NoSpace(f"cannot write {target} ({error.strerror}): set FACELLAVA_CACHE to another folder") from error
     return target
 
 

@@ -263,7 +263,7 @@ class FaceLlavaConfig(PretrainedConfig):
         image_token_id: placeholder, one in ``input_ids`` for each visual token; may lie outside the vocabulary.
         crop_margin: margin of the face crops that the model was trained on (see ``FaceClip.margin``).
         crop: where their squares lie (see ``types.Crop``).
-        pool_frames: the language model reads the mean over a clip's frames, so that a video costs no more than an image.
+        pool_frames: the language model reads the mean over a clip's frames, so a video costs no more than an image.
         kwargs: common settings of ``PretrainedConfig``.
 
     Raises:

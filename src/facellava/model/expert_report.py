@@ -2,7 +2,7 @@
 
 A small language model copies what stands in its context well and learns new codes slowly, so what the experts see is
 written into the prompt in the very words that answers use. The same findings are the typed results, so that text and
-types cannot part. A head is data (``head.safetensors``): other labels need no code.
+types cannot part. A head is data (``head.safetensors``): other labels need no code, and nothing here knows a task.
 
 The head looks where the landmarks say: besides the whole map it reads nine region summaries, means over patches that
 weigh by closeness to the regions' centroids, which is the mask of equation 5 with a temperature.
@@ -13,7 +13,7 @@ Shapes: t frames, n patches, c map width, e expert values, r regions, o head out
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,14 +23,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from facellava import tasks
 from facellava.errors import DamagedCheckpoint, FileMissing
 from facellava.files import write_atomic
 from facellava.model.regions import patch_centroids, region_centroids
 
-AGES = 100
-SINGLE = ("expression", "deepfake")
-MULTI = ("action_units", "attributes")
 FILE = "head.safetensors"
 REACH = 0.03
 """Temperature of the regions' weights, in widths of the crop."""
@@ -46,14 +42,16 @@ class Slot:
     """One group of head outputs.
 
     Attributes:
-        name: task or label name, unique.
-        kind: ``single`` (softmax over the task's labels), ``number`` (softmax over whole years), ``binary``.
-        size: number of outputs.
+        name: task or label name, unique. task: that it belongs to.
+        kind: ``single`` (softmax over ``words``), ``number`` (softmax over 0, 1, ...), ``binary``.
+        size: number of outputs. words: names of a single slot's outputs.
     """
 
     name: str
+    task: str
     kind: SlotKind
     size: int
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,6 @@ class HeadSpec:
 
     slots: tuple[Slot, ...]
     thresholds: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, labels: Collection[str]) -> HeadSpec:
-        """The layout for ``expression``, ``deepfake``, ``age`` and names of action units and attributes."""
-        slots = [Slot(name, "single", len(tasks.get(name).names)) for name in SINGLE if name in labels]
-        slots += [Slot("age", "number", AGES)] if "age" in labels else []
-        known = [name for task in MULTI for name in tasks.get(task).names if name in labels]
-        return cls((*slots, *(Slot(name, "binary", 1) for name in known)))
 
     @property
     def n_outputs(self) -> int:
@@ -90,16 +80,11 @@ class HeadSpec:
 
     def labels(self, task: str) -> tuple[str, ...]:
         """Names of a multi-label task that have a slot."""
-        there = {slot.name for slot in self.slots}
-        return tuple(name for name in tasks.get(task).names if name in there)
-
-    def untrained(self) -> dict[str, list[str]]:
-        """Multi-label task -> names without a slot."""
-        return {task: [n for n in tasks.get(task).names if n not in self.labels(task)] for task in MULTI}
+        return tuple(slot.name for slot in self.slots if slot.task == task and slot.kind == "binary")
 
     def answers(self, task: str) -> bool:
         """Whether the head answers a task."""
-        return bool(self.labels(task)) if task in MULTI else task in self.offsets()
+        return any(slot.task == task for slot in self.slots)
 
     def to_json(self) -> str:
         """One line."""
@@ -109,7 +94,8 @@ class HeadSpec:
     def from_json(cls, text: str) -> HeadSpec:
         """What ``to_json`` wrote."""
         data: dict[str, Any] = json.loads(text)
-        return cls(tuple(Slot(**slot) for slot in data["slots"]), data["thresholds"])
+        slots = [Slot(**{**slot, "words": tuple(slot["words"])}) for slot in data["slots"]]
+        return cls(tuple(slots), data["thresholds"])
 
 
 class Findings(NamedTuple):
@@ -241,24 +227,22 @@ class ExpertHead:
             if slot.kind == "binary":
                 p[where] = float(value)
             else:
-                index = tasks.get(slot.name).names.index(value) if slot.kind == "single" else min(value, slot.size - 1)
+                index = slot.words.index(value) if slot.kind == "single" else min(value, slot.size - 1)
                 p[where] = np.arange(slot.size) == index
         return p
 
     def find(self, probabilities: NDArray[np.floating]) -> Findings:
         """What probabilities (o,) amount to: the likeliest label, the median year, labels above their thresholds."""
-        places = self.spec.offsets()
         found: dict[str, Any] = {}
-        for name in SINGLE:
-            if name in places:
-                found[name] = tasks.get(name).names[int(probabilities[places[name]].argmax())]
-        if "age" in places:
-            found["age"] = read_years(probabilities[places["age"]]).years
-        for task in MULTI:
-            names = self.spec.labels(task)
-            if names:
-                at_least = self.spec.thresholds
-                found[task] = tuple(n for n in names if probabilities[places[n]][0] >= at_least.get(n, 0.5))
+        for slot, where in zip(self.spec.slots, self.spec.offsets().values(), strict=True):
+            p = probabilities[where]
+            if slot.kind == "single":
+                found[slot.task] = slot.words[int(p.argmax())]
+            elif slot.kind == "number":
+                found[slot.task] = read_years(p).years
+            else:
+                present = (slot.name,) if p[0] >= self.spec.thresholds.get(slot.name, 0.5) else ()
+                found[slot.task] = found.get(slot.task, ()) + present
         return Findings(**found)
 
 

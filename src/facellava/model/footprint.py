@@ -83,7 +83,7 @@ class Footprint:
     """What a configuration takes.
 
     Attributes:
-        parameters: by part. linear: weights of the language model's linear layers but its head. outputs: of these layers.
+        parameters: by part. linear: weights of the language model's linear layers but its head. outputs: theirs.
         cases: a picture and a video. peaks: (bytes of a number, case's name) -> activations at their highest.
         largest: weights of the largest of these layers. kv: numbers of the keys and values of one token.
     """

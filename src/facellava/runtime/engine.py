@@ -29,6 +29,7 @@ from facellava.model.prompt import CHATML, Opening, PromptStyle, answer_ids, que
 from facellava.model.regions import N_REGIONS
 from facellava.runtime.constrained import Constraint, Vocabulary
 from facellava.runtime.decoder import Decoder, Embeddings, EmbedTable, OnnxDecoder, Sampler, State, log_softmax
+from facellava.runtime.report import untrained
 from facellava.types import Crop, FaceClip
 
 MODEL_FRAMES = 8
@@ -115,7 +116,7 @@ class Engine(ABC):
         if head is not None:
             self._slots = head.spec.offsets()
             self.thresholds = {**self.thresholds, **head.spec.thresholds}
-            self.untrained = {**head.spec.untrained(), **self.untrained}
+            self.untrained = {**untrained(head.spec), **self.untrained}
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +12,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
 
 from facellava import __version__
 from facellava.errors import FacellavaError
@@ -34,6 +37,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": schemas.ErrorBody, "description": "Busy, too slow, or a fault of the server."},
 }
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI would hand the words of errors, which may quote requests, to whatever collector the environment names."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -55,6 +66,7 @@ def make_app(service: Service) -> Any:
         lifespan=lifespan,
         redirect_slashes=False,
         responses=_ERRORS,
+        telemetry=_NO_TELEMETRY,
     )
     _add_model_routes(app, service)
     _add_file_routes(app, service)

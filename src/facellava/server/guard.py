@@ -102,7 +102,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 own = [*_HEADERS, (b"x-request-id", exchange.id.encode())]
-                if self._queue.draining:
+                if self._queue.draining or exchange.unread:
                     own.append((b"connection", b"close"))
                 message["headers"] = [*message.get("headers", []), *own]
             await send(message)
@@ -121,8 +121,6 @@ def route_of(path: str) -> str:
 async def _refuse(problem: Problem, exchange: Exchange, receive: Receive, send: Send) -> None:
     body = problem.body()
     headers = {**problem.headers, "content-type": "application/json", "content-length": str(len(body))}
-    if exchange.unread:
-        headers["connection"] = "close"
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": exchange.unread})

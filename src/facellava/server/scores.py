@@ -70,7 +70,7 @@ def probabilities(engine: Engine, seen: Seen, request: ScoreRequest, most: int) 
     Raises:
         Problem: the options have too many tokens, or one has none. UsageError: the question is too long.
     """
-    prefix = request.prefix
+    prefix = request.prefix if engine.tokenize(request.prefix) else ""
     gap = " " if prefix and not prefix[-1].isspace() else ""
     words = [option if option[0].isspace() else gap + option for option in request.options]
     ids = [tuple(engine.tokenize(word)) for word in words]

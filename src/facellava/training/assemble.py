@@ -22,6 +22,7 @@ from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import CHATML, VICUNA
+from facellava.runtime.report import head_spec
 from facellava.runtime.torch_model import load_base, text_config
 from facellava.training.recipe import ModelConfig
 from facellava.training.talks import Corpus, Talk
@@ -124,7 +125,7 @@ def report_spec(corpus: Corpus) -> HeadSpec:
             f"the data has {FEWEST} examples of no label, so that the expert head has nothing to report: "
             "set model.report = false, or add data"
         )
-    return HeadSpec.of(labels)
+    return head_spec(labels)
 
 
 def supported_labels(talks: Sequence[Talk]) -> set[str]:

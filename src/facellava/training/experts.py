@@ -10,7 +10,8 @@ import torch
 from facellava import tasks, weights
 from facellava.errors import FacellavaError
 from facellava.model import experts
-from facellava.model.expert_report import AGES, SINGLE, ExpertHead, HeadSpec
+from facellava.model.expert_report import ExpertHead, HeadSpec
+from facellava.runtime.report import AGES, SINGLE
 from facellava.training.features import FaceInputs
 from facellava.training.head import fit_head, head_report, moments
 from facellava.training.samples import Samples

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facellava import tasks
-from facellava.model.expert_report import MULTI, OUTLIER, ExpertHead, HeadSpec, read_years, region_weights
+from facellava.model.expert_report import OUTLIER, ExpertHead, HeadSpec, read_years, region_weights
 from facellava.model.regions import N_REGIONS
+from facellava.runtime.report import MULTI
 from facellava.training.samples import Samples, head_targets
 
 FOLDS = 4

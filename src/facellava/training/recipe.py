@@ -70,7 +70,7 @@ class DataConfig:
     """What it is trained on.
 
     Attributes:
-        paths: folders: ``facellava data build`` (OUT/dataset), LLaVA JSON, or ``facellava.instruct.build_default``.
+        paths: folders: ``facellava data build`` (OUT/dataset), LLaVA JSON, or ``facellava.training.build_default``.
             Relative to the recipe.
         tasks: keep conversations of these tasks only; empty for all.
         exclude: leave these sources out, by the names of their readers or in the build.

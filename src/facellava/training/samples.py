@@ -1,4 +1,4 @@
-"""A folder of frozen features, known labels and conversations, as ``facellava.instruct.build_default`` writes it.
+"""A folder of frozen features, known labels and conversations, as ``facellava.training.build_default`` writes it.
 
 ``features.safetensors``: maps float16 (n, 49, C), values float32 (n, E), landmarks float32 (n, 68, 2).
 ``samples.jsonl``: one line a row: id, split, subject, labels (slot name -> value; absent = unknown), report (what opens
@@ -67,7 +67,7 @@ def load_rows(folder: Path, rows: Path) -> Samples:
     """
     path = folder / "features.safetensors"
     if not path.is_file():
-        raise FileMissing(f"{path} is missing: build it with python -m facellava.instruct.build_default")
+        raise FileMissing(f"{path} is missing: build it with python -m facellava.training.build_default")
     arrays = load_file(path)
     lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == len(arrays["maps"]), f"{rows.name} and features.safetensors disagree in length"

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from facellava import tasks
-from facellava.model.expert_report import SINGLE
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import IGNORED
+from facellava.runtime.report import SINGLE
 from facellava.training.recipe import StageConfig
 from facellava.training.talks import Talk
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from facellava.errors import NoSpace
+from facellava.files import cache_dir
 
 __all__ = ["cache_dir", "check", "clear_mark", "file_sha256", "locked", "writing"]
 
@@ -25,15 +26,6 @@ CHUNK = 1 << 20
 
 _CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def cache_dir() -> Path:
-    """``FACELLAVA_CACHE`` when set, else ``facellava`` in the user's cache folder of the platform."""
-    if override := os.environ.get("FACELLAVA_CACHE"):
-        return Path(override).expanduser()
-    from platformdirs import user_cache_path  # 10 ms that a set FACELLAVA_CACHE saves
-
-    return user_cache_path("facellava", appauthor=False)
 
 
 @contextlib.contextmanager

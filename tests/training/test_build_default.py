@@ -16,8 +16,8 @@ from facellava import tasks
 pytestmark = pytest.mark.slow
 pytest.importorskip("torch")
 
-from facellava.instruct import build_default as build  # noqa: E402
 from facellava.model import experts  # noqa: E402
+from facellava.training import build_default as build  # noqa: E402
 
 
 @pytest.fixture(scope="module")

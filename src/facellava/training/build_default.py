@@ -1,4 +1,4 @@
-"""Builds the default model's training folder from the open faces: ``python -m facellava.instruct.build_default``.
+"""Builds the default model's training folder from the open faces: ``python -m facellava.training.build_default``.
 
 Every picture goes through the front end and the frozen experts once; what fails is written to ``rejections.jsonl``
 with its reason. Three steps, so that wording can change without decoding a picture again: ``features`` writes
@@ -40,10 +40,13 @@ from facellava.instruct.open_faces import (
     read_photos,
     read_renders,
 )
-from facellava.model.expert_report import AGES, SINGLE, ExpertHead, Findings, HeadSpec
 from facellava.model.expert_report import FILE as HEAD_FILE
+from facellava.model.expert_report import ExpertHead, Findings, HeadSpec
 from facellava.model.experts import ExpertEncoder
 from facellava.runtime.build import CROP_MARGIN
+from facellava.runtime.report import AGES, SINGLE, head_spec
+from facellava.training.head import fit_head, head_report, predict
+from facellava.training.samples import load_rows
 from facellava.types import FaceClip
 
 HELD_OUT_KIND = "warp"
@@ -67,7 +70,7 @@ def trained_attributes() -> tuple[str, ...]:
 
 def default_spec() -> HeadSpec:
     """The expert head's outputs: every label that the open faces support."""
-    return HeadSpec.of({"expression", "deepfake", "age", *trained_units(), *trained_attributes()})
+    return head_spec({"expression", "deepfake", "age", *trained_units(), *trained_attributes()})
 
 
 def labels_of(face: OpenFace, authenticity: str | None) -> dict[str, Any]:
@@ -210,9 +213,6 @@ def _row(face: OpenFace, suffix: str, authenticity: str | None) -> dict[str, Any
 
 def build_head(out: Path, *, seed: int = 0) -> None:
     """Fit the expert head on the features of ``out``, and print how it does on the held-out faces."""
-    from facellava.training.head import fit_head, head_report
-    from facellava.training.samples import load_rows
-
     samples = load_rows(out, out / "faces.jsonl")
     head = fit_head(samples, default_spec(), seed=seed)
     head.save(out / HEAD_FILE)
@@ -242,9 +242,6 @@ def _names(labels: dict[str, Any]) -> dict[str, Any]:
 
 def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
     """Write ``samples.jsonl``: labels, report and ``variants`` conversations a row."""
-    from facellava.training.head import predict
-    from facellava.training.samples import load_rows
-
     data, head = load_rows(out, out / "faces.jsonl"), ExpertHead.load(out)
     lines = []
     for i, row in enumerate(data.rows):
