@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import facellava
 from facellava import tasks
+from facellava.errors import FacellavaError
 from facellava.instruct.open_faces import read_photos
 from facellava.model.expert_report import ExpertHead, region_weights
 from facellava.runtime.engine import OnnxEngine
@@ -37,8 +38,14 @@ def exchange(faces: Path, pairs: int) -> None:
     assert isinstance(engine, OnnxEngine)
     names = tuple(label.name for label in tasks.get("attributes").labels)
     photos = [face for face in read_photos(faces, names) if face.split == "test"]
-    chosen = [photos[i] for i in np.random.default_rng(0).permutation(len(photos))[: 2 * pairs]]
-    clips = [max(model.clips(face.path)[1], key=lambda c: c.quality.size) for face in chosen]
+    clips: list[FaceClip] = []
+    for i in np.random.default_rng(0).permutation(len(photos)):
+        try:
+            clips.append(max(model.clips(photos[i].path)[1], key=lambda c: c.quality.size))
+        except FacellavaError:
+            continue  # no face is found in a few of them
+        if len(clips) == 2 * pairs:
+            break
 
     def findings(pixels: FaceClip, points: FaceClip) -> dict[str, object]:
         shape = (pixels.frames[:1], points.landmarks[:1], points.blendshapes[:1])

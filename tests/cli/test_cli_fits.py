@@ -61,6 +61,18 @@ def test_memory_of_this_machine(run, tmp_path: Path) -> None:
     assert memory["fp32"] == {"image": True, "video": True}
 
 
+def test_face_experts_are_named_besides(run, tmp_path: Path) -> None:
+    from facellava.model.experts import WEIGHTS
+    from facellava.weights import default_register
+
+    place = folder(tmp_path / "experts", vision={"kind": "experts", "width": 12, "grid": 3})
+    sizes = {name: default_register()[name].size for name in WEIGHTS}
+    model = json.loads(run("doctor", "--model", place, "--json")[1])["model"]
+    assert model["experts"] == sum(sizes.values()) > 90e6
+    assert model["image"]["visual_tokens"] == 9
+    assert f"files of {sum(sizes.values()) / 1e9:.2f} GB, in memory besides" in run("doctor", "--model", place)[1]
+
+
 def test_a_folder_as_text(run, tmp_path: Path) -> None:
     place = folder(tmp_path / "tiny")
     out = run("doctor", "--model", place)[1]

@@ -53,7 +53,8 @@ def model_facts(name: str) -> dict[str, Any]:
         raise MissingExtra("torch", "doctor --model") from error
     from facellava.model.footprint import TEXT_TOKENS, measure
 
-    found = measure(_configuration(name))
+    config = _configuration(name)
+    found = measure(config)
     return {
         "id": name,
         "parameters": {**found.parameters, "total": found.total},
@@ -61,6 +62,7 @@ def model_facts(name: str) -> dict[str, Any]:
         "text_tokens": TEXT_TOKENS,
         **{case.name: {"frames": case.frames, "visual_tokens": case.visual, "tokens": case.tokens}
            for case in found.cases},
+        "experts": _experts(config),
         "needs": _needs(found),
         "fits": [_fits(device, found) for device in _devices()],
     }  # fmt: skip
@@ -100,6 +102,17 @@ def _small_default(folder: Path) -> FaceLlavaConfig:
     card = ModelCard.read(folder)
     sizes = read_sizes(weights.resolve(card.base, offline=True))
     return expert_config(sizes, fusion="paper", heads=card.heads, placeholder=card.placeholder, margin=card.crop_margin)
+
+
+def _experts(config: FaceLlavaConfig) -> int:
+    """Bytes of the face experts' files that a model looks through, which stay in memory beside it; 0 without them."""
+    from facellava import weights
+    from facellava.model.config import ExpertVisionConfig
+    from facellava.model.experts import WEIGHTS
+
+    if not isinstance(config.vision, ExpertVisionConfig):
+        return 0
+    return sum(item.weight.size for item in weights.status() if item.weight.name in WEIGHTS)
 
 
 def _needs(found: Footprint) -> list[dict[str, Any]]:
@@ -173,6 +186,8 @@ def print_facts(facts: dict[str, Any]) -> None:
         f"          a picture is {image['visual_tokens']:,} tokens, a video {video['visual_tokens']:,} "
         f"({video['frames']} frames); with {facts['text_tokens']} of text"
     )
+    if facts["experts"]:
+        print(f"          its face experts are files of {facts['experts'] / 1e9:.2f} GB, in memory besides")
     heads = ("GB", "weights", "KV image", "KV video", "other image", "other video", "all image", "all video")
     print("needs     " + f"{heads[0]:<12}" + "".join(f"{head:>12}" for head in heads[1:]))
     for row in facts["needs"]:

@@ -182,8 +182,11 @@ def _in_int8(folder: Path) -> FaceLlavaForConditionalGeneration:
     small = dict(quantized_linears(model))
     for name, layer in small.items():
         model.set_submodule(name, Int8Linear(layer.in_features, layer.out_features, layer.bias is not None))
-    source = open_source(folder)
-    for key, entry in source.entries.items():
+    source, opened = open_source(folder), ""
+    for key, entry in sorted(source.entries.items(), key=lambda item: item[1].file):
+        if entry.file != opened:
+            source.close()  # or every shard that was read would stay mapped into memory
+            opened = entry.file
         owner, _, kind = key.rpartition(".")
         if owner in small and kind == "weight":
             codes, scale = quantize_rows(entry.read().float())

@@ -79,7 +79,8 @@ class FaceItems:
             NoFace: there is none. UsageError: landmarks that do not fit.
         """
         found: dict[str, list[Tensor]] = {}
-        for modality, items in (("image", images), ("video", videos)):
+        given: dict[Modality, Sequence[Any]] = {"image": images, "video": videos}
+        for modality, items in given.items():
             for item in items:
                 seen = self.processor.look(self._clip(item, (landmarks or {}).get(modality)))
                 for name in input_names(self.processor.config):

@@ -77,6 +77,8 @@ def _encode(encoder: VisualEncoder, fields: Mapping[str, Any], suffix: str) -> l
     groups = [slice(0, count)] if same else [slice(i, i + 1) for i in range(count)]
     found: list[Tensor] = []
     for group in groups:
-        inputs = {name: torch.stack(items[group]).to(encoder.device, encoder.dtype) for name, items in own.items()}
+        inputs: dict[str, Any] = {
+            name: torch.stack(items[group]).to(encoder.device, encoder.dtype) for name, items in own.items()
+        }
         found += encoder.encode_visual(**inputs).tokens.unbind(0)
     return found
