@@ -188,6 +188,8 @@ def nested(levels: int) -> dict:
         (b"[" * 100_000, "json_too_deep"),
         (b'["' + rb"\"" * 5000 + b'"]', "json_too_large"),
         (b"[]," * 5000, "json_too_large"),
+        (b"[" + b" " * 200_000 + b"]", "json_too_large"),
+        (b"[1" + b"0" * 60_000 + b"]", None),
         (b'{"a": "\xff"}', "bad_json"),
         ('{"a": 1}'.encode("utf-16"), "bad_json"),
         (b"", None),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -11,8 +15,12 @@ import numpy as np
 import pytest
 from server_world import Running, data_url, error_of, picture, picture_url, two_faces, video
 
+import facellava.server
+from facellava import errors
 from facellava.analyzer import Analyzer
+from facellava.cli.serve import serve
 from facellava.notice import TEXT
+from facellava.server.settings import Bounds
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -173,3 +181,56 @@ def test_answers_are_not_stored_by_anybody(usual: Running) -> None:
     assert response.headers["x-content-type-options"] == "nosniff"
     assert len(response.headers["x-request-id"]) == 16
     assert "server" not in response.headers
+
+
+# --- docs/server.md says what the program does ---
+
+GUIDE = (DOCS / "server.md").read_text(encoding="utf-8")
+
+
+def test_every_limit_is_documented() -> None:
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", GUIDE, re.MULTILINE))))
+    limits = {name: getattr(Bounds(), name) for name in Bounds.__dataclass_fields__}
+    assert set(limits) <= named
+    for name, value in limits.items():
+        row = next(line for line in GUIDE.splitlines() if re.match(rf"\| (?:`\w+`, )?`{name}`", line))
+        shown = f"{value // 2**20} MiB" if value % 2**20 == 0 and value else f"{value:,.0f}"
+        assert shown in row, (name, shown)
+
+
+def test_every_code_is_documented() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(facellava.server.__file__).parent.glob("*.py"))
+    codes = set(re.findall(r'(?:Problem\(\s*\d+,|busy\()\s*"([a-z_]+)"', source)) | {"not_found", "method_not_allowed"}
+    ours = {getattr(errors, name).code for name in errors.__all__}
+    table = set(re.findall(r"`([a-z_]+)`", GUIDE.split("codes of the server")[1].split("Of the model's own codes")[0]))
+    assert table == codes - ours
+
+
+def test_every_option_is_one() -> None:
+    known = set(re.findall(r"--[a-z-]+", (DOCS.parent / "src/facellava/cli/serve.py").read_text(encoding="utf-8")))
+    known |= {f"--{name.replace('_', '-')}" for name in inspect.signature(serve).parameters}
+    assert set(re.findall(r"--[a-z-]+", GUIDE)) - known <= {"--"}
+
+
+def test_the_guides_python_works(usual: Running, tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    assert code
+    (tmp_path / "photo.jpg").write_bytes(picture())
+    script = code[1].replace("http://127.0.0.1:8000", usual.url)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_guides_commands_work(usual: Running, tmp_path: Path) -> None:
+    if shutil.which("curl") is None or shutil.which("base64") is None:
+        pytest.skip("needs curl and base64")
+    (tmp_path / "photo.jpg").write_bytes(picture())
+    blocks = [b for b in re.findall(r"```\n(.*?)```", GUIDE, re.DOTALL) if "curl" in b]
+    assert len(blocks) == 5
+    for block in blocks:
+        script = block.replace("http://127.0.0.1:8000", usual.url)
+        done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found.get("error") is None, found
