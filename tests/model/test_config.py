@@ -31,7 +31,7 @@ from facellava.model.config import TABLE_6, ClipVisionConfig, ExpertVisionConfig
         (lambda: ClipVisionConfig(heads=5), "does not divide width"),
         (lambda: ClipVisionConfig(image_size=225), "does not divide image_size"),
         (lambda: ClipVisionConfig(select_layer=0), "select_layer=0"),
-        (lambda: ExpertVisionConfig(), "lacks no, slots, yes"),
+        (lambda: ExpertVisionConfig(width=0), "width"),
         (lambda: FaceLlavaConfig(vision={"kind": "dino"}), "choose one of clip, experts"),
         (lambda: FaceLlavaConfig(vision={"kind": "clip", "depth": 3}), "vision has unknown settings: depth"),
         (lambda: FaceLlavaConfig(fusion={"mode": "paper"}), "fusion has unknown settings: mode"),

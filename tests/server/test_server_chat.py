@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from typing import Annotated
 
 import numpy as np
@@ -137,6 +138,12 @@ def test_the_clients_own_parsing(usual: Running, model: Analyzer) -> None:
 def test_a_json_object(usual: Running) -> None:
     response = usual.ask(response_format={"type": "json_object"}, max_tokens=20)
     assert isinstance(json.loads(response.json()["choices"][0]["message"]["content"]), dict)
+
+
+def test_without_the_library_for_schemas(usual: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)  # as if it were not installed
+    response = usual.ask(response_format={"type": "json_object"})
+    assert (response.status_code, error_of(response)["code"]) == (501, "missing_extra")
 
 
 def test_a_schema_that_cannot_be_used(usual: Running) -> None:

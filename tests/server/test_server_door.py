@@ -174,6 +174,16 @@ def test_deep_and_endless_json(small: Running) -> None:
     assert (response.status_code, error_of(response)["code"]) == (400, "json_too_large")
 
 
+def test_json_under_two_types(usual: Running) -> None:
+    lines = (
+        "content-type: application/json",
+        "content-type: text/plain",
+        "content-length: 100000",
+        "connection: close",
+    )
+    assert b'"json_too_deep"' in raw(usual, head("/v1/score", *lines) + b"[" * 100_000)
+
+
 def nested(levels: int) -> dict:
     return {"properties": {"a": nested(levels - 1)}} if levels else {}
 

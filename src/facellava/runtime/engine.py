@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from facellava.errors import UsageError
+from facellava.interrupt import poll
 from facellava.model.decoder_onnx import DecoderConfig
 from facellava.model.expert_report import ExpertHead
 from facellava.model.experts import ExpertEncoder
@@ -202,18 +203,13 @@ class Engine(ABC):
             yield head
         ids: list[int] = []
         done = ""
-        sampler = sampler or Sampler()
         tally.prompt, limit = state.length, min(max_new_tokens, self.context - state.length)
+        going = {"max_new_tokens": max_new_tokens, "sampler": sampler or Sampler()}
         if guide is None:
-            stop = () if ignore_stop else self._stop
-            generated = self._decoder.generate(
-                state, self._embed, max_new_tokens=max_new_tokens, stop=stop, sampler=sampler
-            )
+            generated = self._decoder.generate(state, self._embed, stop=() if ignore_stop else self._stop, **going)
         else:
             limit = self._decoder.closing(state, max_new_tokens)
-            generated = self._decoder.generate_guided(
-                state, self._embed, guide, max_new_tokens=max_new_tokens, sampler=sampler
-            )
+            generated = self._decoder.generate_guided(state, self._embed, guide, **going)
         for token in generated:
             ids.append(token)
             tally.answer = len(ids)
@@ -348,7 +344,11 @@ class OnnxEngine(Engine):
     def see(self, clip: FaceClip) -> Visual:
         """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""
         chosen = frame_indices(len(clip.frames), min(MODEL_FRAMES, len(clip.frames)))
-        maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
+        looks = []
+        for frame in chosen[:, None]:
+            poll()
+            looks.append(self._encoder.encode(clip.frames[frame], clip.landmarks[frame], clip.blendshapes[frame]))
+        maps, values = (np.concatenate(part) for part in zip(*looks, strict=True))
         return self.fuse(maps, values, clip.landmarks[chosen])
 
     def fuse(self, maps: NDArray[np.float32], values: NDArray[np.float32], landmarks: NDArray[np.float32]) -> Visual:

@@ -89,11 +89,10 @@ class Guard:
             raise busy("too_many_requests", "too many requests at once: try again")
         if path in MODEL_PATHS and scope["method"] == "POST":
             self._queue.require_room()
-        given = dict(headers)
-        length = given.get(b"content-length")
+        length = dict(headers).get(b"content-length")
         body = await read_body(receive, int(length) if length is not None else None, self._bounds, take)
         exchange.received, exchange.unread = len(body), False
-        if given.get(b"content-type", b"").split(b";")[0].strip().lower().endswith(b"json"):
+        if any(name == b"content-type" and b"json" in value.lower() for name, value in headers):
             check_json(body, self._bounds)
         return body
 

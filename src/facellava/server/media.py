@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 
 from facellava.server.fetch import Fetcher
@@ -59,8 +58,3 @@ def _data_url(reference: str) -> bytes:
     if not data:
         raise Problem(400, "empty_file", "the data URL holds no bytes")
     return data
-
-
-def data_url(data: bytes, media_type: str) -> str:
-    """The opposite, for clients and tests."""
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
