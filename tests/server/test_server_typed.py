@@ -13,8 +13,9 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from server_world import Running, data_url, error_of, picture, picture_url, two_faces, video
+from server_world import Running, chat, data_url, error_of, picture, picture_url, png, serving, two_faces, video
 
+import default_model
 import facellava.server
 from facellava import errors
 from facellava.analyzer import Analyzer
@@ -181,6 +182,21 @@ def test_answers_are_not_stored_by_anybody(usual: Running) -> None:
     assert response.headers["x-content-type-options"] == "nosniff"
     assert len(response.headers["x-request-id"]) == 16
     assert "server" not in response.headers
+
+
+@pytest.mark.slow
+def test_the_shipped_default() -> None:
+    model, portrait = default_model.analyzer(), png(default_model.astronaut())
+    with serving(model) as running:
+        request = chat("What is the mouth doing?", max_tokens=60)
+        request["messages"][0]["content"][0]["image_url"]["url"] = data_url(portrait)
+        answer = running.http.post("/v1/chat/completions", json=request).json()["choices"][0]
+        assert answer["message"]["content"] == model.ask(portrait, "What is the mouth doing?", max_new_tokens=60)
+        assert answer["finish_reason"] == "stop"
+        found = running.http.post("/v1/analyze", files={"file": ("a.png", portrait)}).json()
+        del found["seconds"]
+        assert found == model.analyze(portrait).to_dict() | {"media": "a.png"}
+        assert found["faces"][0]["tasks"]["expression"]["label"] == "happiness"
 
 
 # --- docs/server.md says what the program does ---
