@@ -14,6 +14,7 @@ summaries are plain means over the crop; parameters and data are the same.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ from facellava import tasks
 from facellava.errors import FacellavaError
 from facellava.instruct.open_faces import read_photos
 from facellava.model.expert_report import ExpertHead, region_weights
-from facellava.runtime.engine import OnnxEngine
 from facellava.training.build_default import default_spec
 from facellava.types import FaceClip
 
@@ -34,10 +34,7 @@ SEEDS = 3
 def exchange(faces: Path, pairs: int) -> None:
     """Print how often answers follow the pixels and the points."""
     model = facellava.load()
-    engine = model.engine
-    assert isinstance(engine, OnnxEngine)
-    names = tuple(label.name for label in tasks.get("attributes").labels)
-    photos = [face for face in read_photos(faces, names) if face.split == "test"]
+    photos = [face for face in read_photos(faces, tasks.get("attributes").names) if face.split == "test"]
     clips: list[FaceClip] = []
     for i in np.random.default_rng(0).permutation(len(photos)):
         try:
@@ -48,18 +45,16 @@ def exchange(faces: Path, pairs: int) -> None:
             break
 
     def findings(pixels: FaceClip, points: FaceClip) -> dict[str, object]:
-        shape = (pixels.frames[:1], points.landmarks[:1], points.blendshapes[:1])
-        assert engine._head is not None
-        maps, values = engine._encoder.encode(*shape)
-        found = engine._head.find(engine._head(maps, values, points.landmarks[:1]))
-        units, attributes = found.action_units or (), found.attributes or ()
+        mixed = replace(pixels, landmarks=points.landmarks, blendshapes=points.blendshapes)
+        stated = dict(line.split(": ", 1) for line in model.engine.see(mixed).report.splitlines())
+        units, attributes = stated["Action units"].split(", "), stated["Attributes"].split(", ")
         return {
-            "expression": found.expression,
+            "expression": stated["Expression"],
             "AU12": "AU12" in units,
             "AU25": "AU25" in units,
             "Male": "Male" in attributes,
             "Eyeglasses": "Eyeglasses" in attributes,
-            "age, within 8 years": found.age,
+            "age, within 8 years": stated["Age"],
         }
 
     follows: dict[str, list[tuple[bool, bool]]] = {}
@@ -165,7 +160,7 @@ def guidance(data: Path) -> None:
         for seed in range(SEEDS):
             torch.manual_seed(seed)
             network = HeadNetwork(samples.values.shape[1], samples.maps.shape[2], samples.maps.shape[1], spec.n_outputs)
-            fit_network(network, samples, train, scale, spec, epochs=14, seed=seed, look=look)
+            fit_network(network, samples, train, scale, spec, (targets, weights), epochs=14, seed=seed, look=look)
             found.setdefault(name, []).append(accuracy(network, look))
             print(name, seed, {k: round(v, 3) for k, v in found[name][-1].items()}, flush=True)
     for measure in found["not guided"][0]:

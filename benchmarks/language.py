@@ -67,8 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     name, _, precision = args.model.partition(":")
     model = facellava.load(None if name == "default" else name, precision="fp32" if precision == "fp32" else "int8")
-    names = tuple(label.name for label in tasks.get("attributes").labels)
-    photos = [face for face in read_photos(args.faces, names) if face.split == "test"]
+    photos = [face for face in read_photos(args.faces, tasks.get("attributes").names) if face.split == "test"]
     chosen = photos[:: max(1, len(photos) // args.each)][: args.each]
     questions = tomllib.loads((HERE / "language.toml").read_text(encoding="utf-8"))["question"]
     rows, right, total = [], Counter(), Counter()

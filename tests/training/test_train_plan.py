@@ -62,7 +62,7 @@ import json, sys, threading, time, torch
 from facellava.model.config import FaceLlavaConfig
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.training import modules
-from facellava.training.features import zero_inputs
+from facellava.model.zero_inputs import zero_inputs
 from facellava.training.recipe import load_recipe
 
 def resident():

@@ -1,8 +1,9 @@
 """CLIP's image tower (ViT-B/16, 8-bit) as one of the face experts: what a large network sees in a whole crop. No torch.
 
 The published file keeps its weights in the full 8-bit range. Processors without VNNI add two products of such weights
-in 16 bits and saturate (cosine .91 to the exact features was seen), so that one face would look different on different
-machines. Here the weights are halved and their scales doubled: 7 bits, exact everywhere, at the same speed.
+in 16 bits and saturate, so that one face would look different on different machines. Here the weights are halved and
+their scales doubled: 7 bits, in which no sum saturates. Where nothing saturates, the picture's vector keeps a cosine of
+.984 to .993 to the one of the published file (twelve portraits).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A small language model copies what stands in its context well and learns new codes slowly, so what the experts see is
 written into the prompt in the very words that answers use. The same findings are the typed results, so that text and
-types cannot part. A head is data (``head.safetensors``): other labels need no code, and nothing here knows a task.
+types cannot part. A head is data (``head.safetensors``): other labels need no code, only a task of its own kind needs a
+line in ``Findings``.
 
 The head looks where the landmarks say: besides the whole map it reads nine region summaries, means over patches that
 weigh by closeness to the regions' centroids, which is the mask of equation 5 with a temperature.
@@ -192,7 +193,11 @@ class ExpertHead:
         return ExpertHead(replace(self.spec, thresholds=dict(thresholds)), self.arrays)
 
     def __call__(self, maps: Array, values: Array, landmarks: Array, fold: int | None = None) -> Array:
-        """Probabilities (o,) of a clip, the mean over frames of maps (t, n, c), values (t, e), landmarks (t, 68, 2).
+        """Probabilities (o,) of a clip, the mean over its frames; arguments as :meth:`frames`."""
+        return self.frames(maps, values, landmarks, fold).mean(0)
+
+    def frames(self, maps: Array, values: Array, landmarks: Array, fold: int | None = None) -> Array:
+        """Probabilities (t, o) of each frame of maps (t, n, c), values (t, e), landmarks (t, 68, 2).
 
         Args:
             fold: one head alone: that which never saw the person of a training face.
@@ -215,7 +220,7 @@ class ExpertHead:
         for slot, where in zip(self.spec.slots, self.spec.offsets().values(), strict=True):
             part = logits[:, where].astype(np.float64)
             parts.append(1 / (1 + np.exp(-part)) if slot.kind == "binary" else _softmax(part))
-        return np.concatenate(parts, -1).mean(0)
+        return np.concatenate(parts, -1)
 
     def stated(self, probabilities: NDArray[np.floating], labels: Mapping[str, Any]) -> NDArray[np.floating]:
         """Probabilities (o,) with certainty where labels are known: names, years, yes and no by slot name."""

@@ -21,10 +21,11 @@ from torch.utils._pytree import tree_leaves
 
 from facellava.errors import UsageError
 from facellava.model.answer_loss import decode
-from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
+from facellava.model.config import FaceLlavaConfig
 from facellava.model.layouts.plan import on_meta
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.precision import Form, quantized_linears
+from facellava.model.zero_inputs import zero_inputs
 
 __all__ = [
     "TEXT_TOKENS",
@@ -191,7 +192,7 @@ def _peak(config: FaceLlavaConfig, case: Case, dtype: torch.dtype) -> int:
     """Of looking at the face and of reading face and text, whichever is more; keys and values aside."""
     with FakeTensorMode(), _default_type(dtype), torch.no_grad():
         model = FaceLlavaForConditionalGeneration(_shallow(config)).eval()
-        visual = {name: value.to(dtype) for name, value in _inputs(config, case.frames).items()}
+        visual = {name: value[None].to(dtype) for name, value in zero_inputs(config, case.frames, False).items()}
         embeds = torch.zeros(1, case.tokens, config.text_config.hidden_size, dtype=dtype)
         with Peak() as seeing:
             model.encode_visual(**visual, need_attention=config.fusion.kind != "none")
@@ -218,17 +219,3 @@ def _shallow(config: FaceLlavaConfig) -> FaceLlavaConfig:
     if types := getattr(changed.text_config, "layer_types", None):
         changed.text_config.layer_types = types[:_DEPTH]
     return changed
-
-
-def _inputs(config: FaceLlavaConfig, frames: int) -> dict[str, Tensor]:
-    """Inputs of one clip, of the right shapes."""
-    vision, fusion = config.vision, config.fusion
-    if isinstance(vision, ExpertVisionConfig):
-        seen = {"vision_features": torch.zeros(1, frames, vision.grid**2, vision.width)}
-    else:
-        seen = {"pixel_values": torch.zeros(1, frames, 3, vision.image_size, vision.image_size)}
-    if fusion.uses_landmarks:
-        seen["landmarks"] = torch.full((1, frames, 68, 2), 0.5)
-    if fusion.uses_parsing:
-        seen["parsing_values"] = torch.zeros_like(next(iter(seen.values())))
-    return seen

@@ -25,7 +25,7 @@ from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.precision import Form, form_of, quantized_linears
 from facellava.types import Precision
 
-__all__ = ["KEPT", "Int8Linear", "bits_and_bytes", "load_model", "quantize_rows", "spread"]
+__all__ = ["KEPT", "Int8Linear", "bits_and_bytes", "by_bits_and_bytes", "load_model", "quantize_rows", "spread"]
 
 KEPT = ("vision_tower", "projector", "frlp", "frgca", "lm_head")
 """Modules that no precision touches, by the names that transformers matches at the start or the end of a module's."""
@@ -58,6 +58,15 @@ def load_model(folder: Path, precision: Precision | Literal[""], device: str) ->
 # --- on a GPU ---
 
 
+def by_bits_and_bytes(precision: Literal["int8", "int4"]) -> BitsAndBytesConfig:
+    """What transformers loads a quantised language model by; raises MissingExtra without bitsandbytes."""
+    try:
+        import bitsandbytes  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MissingExtra("quantize", f"{precision} on a GPU") from error
+    return BitsAndBytesConfig(**bits_and_bytes(precision))
+
+
 def bits_and_bytes(precision: Literal["int8", "int4"]) -> dict[str, Any]:
     """Arguments of transformers' ``BitsAndBytesConfig``: LLM.int8(), or NF4 with doubly quantised scales."""
     kept = {"llm_int8_skip_modules": list(KEPT)}
@@ -77,15 +86,12 @@ def _by_bitsandbytes(
 ) -> FaceLlavaForConditionalGeneration:
     if device == "cpu":
         raise UsageError(f"{precision} needs a GPU: on a processor choose int8, bf16 or fp32")
-    try:
-        import bitsandbytes  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MissingExtra("quantize", f"{precision} on a GPU") from error
+    settings = by_bits_and_bytes(precision)
     config = FaceLlavaConfig.from_pretrained(folder)
     model = FaceLlavaForConditionalGeneration.from_pretrained(
         folder,
         dtype=torch.bfloat16,
-        quantization_config=BitsAndBytesConfig(**bits_and_bytes(precision)),
+        quantization_config=settings,
         device_map=_places(config, precision, device),
     )
     return model.eval()

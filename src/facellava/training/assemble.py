@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from facellava import tasks, weights
-from facellava.errors import FileMissing, MissingExtra, UsageError
+from facellava.errors import FileMissing, UsageError
 from facellava.model import experts
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig
 from facellava.model.expert_report import HeadSpec
@@ -22,6 +22,7 @@ from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import CHATML, VICUNA
+from facellava.runtime.quantized import by_bits_and_bytes
 from facellava.runtime.report import head_spec
 from facellava.runtime.torch_model import load_base, text_config
 from facellava.training.recipe import ModelConfig
@@ -205,7 +206,7 @@ def _folder(config: ModelConfig) -> Assembled:
     # whatever it was stored in: half precision is the autocast's business, as AdamW's epsilon vanishes in it
     options: dict[str, Any] = {"dtype": torch.float32}
     if config.quantize:
-        options = {"quantization_config": _four_bits()}
+        options = {"quantization_config": by_bits_and_bytes("int4")}
     model = FaceLlavaForConditionalGeneration.from_pretrained(folder, **options)
     encoder = _encoder() if isinstance(model.config.vision, ExpertVisionConfig) else None
     return Assembled(model, FaceLlavaProcessor.from_pretrained(folder, encoder), False)
@@ -222,20 +223,3 @@ def _checked(start: str) -> Path:
     if kind != FaceLlavaConfig.model_type:
         raise UsageError(f"{folder} holds a model of type {kind}: make it ours with facellava convert")
     return folder
-
-
-def _four_bits() -> Any:
-    """The language model in 4 bits; what is trained as a whole stays whole."""
-    try:
-        import bitsandbytes  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MissingExtra("quantize", "a language model in 4 bits") from error
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        bnb_4bit_use_double_quant=True,
-        llm_int8_skip_modules=["vision_tower", "projector", "frlp", "frgca", "lm_head"],
-    )

@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from facellava.errors import DamagedMedia, FacellavaError
 from facellava.model.config import FaceLlavaConfig
 from facellava.model.prompt import IGNORED
-from facellava.training.features import FaceInputs, Inputs, is_finite, zero_inputs
+from facellava.model.zero_inputs import zero_inputs
+from facellava.training.features import FaceInputs, Inputs, is_finite
 from facellava.training.order import Ref
 from facellava.training.talks import Talk
 from facellava.training.texts import Encoded, TextEncoder

@@ -44,9 +44,10 @@ from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.expert_report import ExpertHead, Findings, HeadSpec
 from facellava.model.experts import ExpertEncoder
 from facellava.runtime.build import CROP_MARGIN
-from facellava.runtime.report import AGES, SINGLE, head_spec
+from facellava.runtime.report import head_spec
+from facellava.training.experts import slot_labels
 from facellava.training.head import fit_head, head_report, predict
-from facellava.training.samples import load_rows
+from facellava.training.samples import load_rows, named_labels
 from facellava.types import FaceClip
 
 HELD_OUT_KIND = "warp"
@@ -55,17 +56,13 @@ PART = 100
 """Faces that are encoded and written together."""
 
 
-def attribute_names() -> tuple[str, ...]:
-    return tuple(label.name for label in tasks.get("attributes").labels)
-
-
 def trained_units() -> tuple[str, ...]:
     known = {*PHOTO_UNITS, *RENDER_UNITS}
-    return tuple(label.name for label in tasks.get("action_units").labels if label.name in known)
+    return tuple(name for name in tasks.get("action_units").names if name in known)
 
 
 def trained_attributes() -> tuple[str, ...]:
-    return tuple(a for a in attribute_names() if a not in NOISY_ATTRIBUTES | NOT_ASKED)
+    return tuple(a for a in tasks.get("attributes").names if a not in NOISY_ATTRIBUTES | NOT_ASKED)
 
 
 def default_spec() -> HeadSpec:
@@ -78,12 +75,12 @@ def labels_of(face: OpenFace, authenticity: str | None) -> dict[str, Any]:
     labels: dict[str, Any] = {**face.action_units}
     labels.update({k: v for k, v in face.attributes.items() if k in trained_attributes()})
     if face.expression is not None:
-        labels["expression"] = [label.name for label in tasks.get("expression").labels].index(face.expression)
+        labels["expression"] = face.expression
     if face.age is not None:
-        labels["age"] = min(round(face.age), AGES - 1)
+        labels["age"] = round(face.age)
     if authenticity is not None:
-        labels["deepfake"] = [label.name for label in tasks.get("deepfake").labels].index(authenticity)
-    return labels
+        labels["deepfake"] = authenticity
+    return slot_labels(labels)
 
 
 class _Worker:
@@ -93,7 +90,7 @@ class _Worker:
         self.front = FaceFrontEnd(weights.resolve, margin=CROP_MARGIN, threads=1)
         self.encoder = ExpertEncoder(weights.resolve, threads=1)
         self.donors: dict[str, list[OpenFace]] = {"train": [], "test": []}
-        for face in read_photos(root, attribute_names()):
+        for face in read_photos(root, tasks.get("attributes").names):
             if face.genuine:
                 self.donors[face.split].append(face)
         self._donor = lru_cache(maxsize=64)(self._clip)
@@ -173,7 +170,7 @@ def build_features(root: Path, out: Path, *, renders: int, processes: int) -> No
     by_split = {split: [face for face in rendered if face.split == split] for split in ("train", "test")}
     # Every k-th render, so that all prototypes and random mixtures stay represented.
     kept = [f[:: max(1, len(f) // n)] for f, n in ((by_split["train"], renders), (by_split["test"], renders // 8))]
-    faces = [*read_photos(root, attribute_names()), *itertools.chain(*kept)]
+    faces = [*read_photos(root, tasks.get("attributes").names), *itertools.chain(*kept)]
     parts = {
         out / "parts" / f"{start:06d}.safetensors": faces[start : start + PART] for start in range(0, len(faces), PART)
     }
@@ -214,11 +211,11 @@ def _row(face: OpenFace, suffix: str, authenticity: str | None) -> dict[str, Any
 def build_head(out: Path, *, seed: int = 0) -> None:
     """Fit the expert head on the features of ``out``, and print how it does on the held-out faces."""
     samples = load_rows(out, out / "faces.jsonl")
-    head = fit_head(samples, default_spec(), seed=seed)
-    head.save(out / HEAD_FILE)
+    fit_head(samples, default_spec(), seed=seed).save(out / HEAD_FILE)
+    head = ExpertHead.load(out)  # in half precision, as it ships
     for name in ("congress", "sfhq", "renders"):
         rows = [i for i in samples.indices("test") if samples.rows[i]["set"] == name]
-        found = head_report(ExpertHead.load(out), samples, rows)
+        found = head_report(head, samples, rows)
         print(f"{name}, {len(rows)} held-out rows: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
 
 
@@ -235,20 +232,20 @@ def _evidence(row: dict[str, Any], found: Findings, spec: HeadSpec) -> FaceEvide
     )
 
 
-def _names(labels: dict[str, Any]) -> dict[str, Any]:
-    """Slot labels with names in place of numbers of classes."""
-    return {k: tasks.get(k).names[v] if k in SINGLE else v for k, v in labels.items()}
-
-
 def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
     """Write ``samples.jsonl``: labels, report and ``variants`` conversations a row."""
     data, head = load_rows(out, out / "faces.jsonl"), ExpertHead.load(out)
+    judged = {split: (data.indices(split), split == "train") for split in ("train", "test")}
+    p = {
+        i: own
+        for rows, unseen in judged.values()
+        for i, own in zip(rows, predict(head, data, rows, unseen=unseen), strict=True)
+    }
     lines = []
     for i, row in enumerate(data.rows):
         rng = random.Random(f"{seed}-{row['id']}")
         trained = row["split"] == "train"
-        p = predict(head, data, [i], unseen=trained)[0]
-        found = head.find(head.stated(p, _names(row["labels"])) if trained else p)
+        found = head.find(head.stated(p[i], named_labels(row["labels"])) if trained else p[i])
         talks = [conversation(_evidence(row, found, head.spec), rng) for _ in range(variants)]
         record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")}
         record["report"] = found.report()

@@ -41,22 +41,6 @@ def needed_inputs(config: FaceLlavaConfig) -> tuple[str, ...]:
     return tuple(names)
 
 
-def zero_inputs(config: FaceLlavaConfig, frames: int, cached: bool) -> Inputs:
-    """Inputs of the right shapes for a row that carries no label: padding, or a conversation that could not be read."""
-    vision, fusion = config.vision, config.fusion
-    tokens = vision.grid**2 + vision.has_cls(frames)
-    maps = torch.zeros(frames, tokens, vision.width)
-    if cached or isinstance(vision, ExpertVisionConfig):
-        result = {"vision_features": maps}
-    else:
-        result = {"pixel_values": torch.zeros(frames, 3, vision.image_size, vision.image_size)}
-    if fusion.uses_landmarks:
-        result["landmarks"] = torch.full((frames, 68, 2), 0.5)
-    if fusion.uses_parsing:
-        result["parsing_values"] = torch.zeros_like(next(iter(result.values())))
-    return result
-
-
 class FeatureCache:
     """Features by name below a folder.
 
@@ -216,23 +200,26 @@ class FaceInputs:
     def _compute(self, talk: Talk) -> Inputs:
         clip = self._clip(talk)
         inputs = self._look(clip)
-        # in every entry, so that models with and without landmarks share it
-        chosen = frame_indices(len(clip.frames), self.frames(talk))
-        inputs["landmarks"] = torch.from_numpy(clip.landmarks[chosen])
         if isinstance(self.config.vision, ExpertVisionConfig):
             return inputs
+        # in every entry, so that models with and without landmarks share it
+        inputs["landmarks"] = _points(clip, self.frames(talk))
         assert self._tower is not None and "parsing_values" not in inputs
         device = next(self._tower.parameters()).device
         pixels = inputs.pop("pixel_values")
         return {"vision_features": self._tower(pixels[None].to(device))[0].float().cpu(), **inputs}
 
     def _look(self, clip: FaceClip) -> Inputs:
+        """What the processor makes of a clip; of experts' faces all that a head reads, too."""
         seen = self.processor.look(clip)
         if seen.values is None:
             return seen.inputs
-        chosen = frame_indices(len(clip.frames), seen.frames)
-        points = torch.from_numpy(clip.landmarks[chosen])
-        return {**seen.inputs, "expert_values": seen.values, "landmarks": points}
+        return {**seen.inputs, "expert_values": seen.values, "landmarks": _points(clip, seen.frames)}
+
+
+def _points(clip: FaceClip, frames: int) -> Tensor:
+    """Landmarks of the frames that the model looks at."""
+    return torch.from_numpy(clip.landmarks[frame_indices(len(clip.frames), frames)])
 
 
 def is_finite(inputs: Inputs) -> bool:

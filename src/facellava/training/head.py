@@ -19,6 +19,8 @@ FOLDS = 4
 Look = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Landmarks (b, 68, 2) and the number of patches -> weights (b, r, n)."""
 THRESHOLDS = np.arange(0.05, 0.96, 0.025)
+TOGETHER = 256
+"""Rows that are judged in one go."""
 FEWEST = 5
 """Faces with and without a label that a threshold is chosen from."""
 
@@ -114,15 +116,20 @@ def fit_network(
     rows: Sequence[int],
     scale: dict[str, Tensor],
     spec: HeadSpec,
+    aims: tuple[Tensor, Tensor],
     *,
     epochs: int,
     seed: int,
     lr: float = 1.5e-3,
     look: Look = region_weights,
 ) -> None:
-    """Train one network in place on the given rows; ``look`` says where, for ablations."""
+    """Train one network in place on the given rows.
+
+    Args:
+        aims: ``head_targets`` of all samples. look: says where, for ablations.
+    """
     generator = torch.Generator().manual_seed(seed)
-    targets, weights = head_targets(samples, spec)
+    targets, weights = aims
     chosen = torch.tensor(rows)
     balance = balance_weights(targets[chosen], weights[chosen], spec)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.05)
@@ -156,13 +163,13 @@ def fit_head(samples: Samples, spec: HeadSpec, *, folds: int = FOLDS, epochs: in
     """
     train = samples.indices("train")
     scale = moments(samples, train)
-    arrays = dict(scale)
+    arrays, aims = dict(scale), head_targets(samples, spec)
     for f in range(folds):
         torch.manual_seed(seed + f)
         network = HeadNetwork(samples.values.shape[1], samples.maps.shape[2], samples.maps.shape[1], spec.n_outputs)
         # with so few people that one fold holds all of them out, its network sees everybody
         seen = [i for i in train if folds == 1 or samples.fold_of(i, folds) != f] or train
-        fit_network(network, samples, seen, scale, spec, epochs=epochs, seed=seed + f)
+        fit_network(network, samples, seen, scale, spec, aims, epochs=epochs, seed=seed + f)
         arrays |= {f"heads.{f}.{name}": value.detach() for name, value in network.state_dict().items()}
     head = ExpertHead(spec, {name: value.numpy().astype(np.float32) for name, value in arrays.items()})
     return head.with_thresholds(choose_thresholds(head, samples, train))
@@ -170,16 +177,15 @@ def fit_head(samples: Samples, spec: HeadSpec, *, folds: int = FOLDS, epochs: in
 
 def predict(head: ExpertHead, samples: Samples, rows: Sequence[int], *, unseen: bool = False) -> NDArray[np.float32]:
     """Probabilities (n, O) of rows; ``unseen``: each by the network that never saw its person, else by all."""
-    found = [
-        head(
-            samples.maps[i : i + 1].float().numpy(),
-            samples.values[i : i + 1].numpy(),
-            samples.landmarks[i : i + 1].numpy(),
-            samples.fold_of(i, head.folds) if unseen else None,
-        )
-        for i in rows
-    ]
-    return np.stack(found)
+    found = np.empty((len(rows), head.spec.n_outputs), np.float32)
+    folds = [samples.fold_of(i, head.folds) if unseen else None for i in rows]
+    for fold in dict.fromkeys(folds):
+        places = torch.tensor([n for n, own in enumerate(folds) if own == fold])
+        for some in places.split(TOGETHER):
+            i = torch.tensor(rows)[some]
+            inputs = (part[i].float().numpy() for part in (samples.maps, samples.values, samples.landmarks))
+            found[some.numpy()] = head.frames(*inputs, fold=fold)
+    return found
 
 
 def choose_thresholds(head: ExpertHead, samples: Samples, rows: Sequence[int]) -> dict[str, float]:

@@ -21,9 +21,9 @@ from facellava.errors import UsageError
 from facellava.model.answer_loss import decode
 from facellava.model.config import FaceLlavaConfig
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
+from facellava.model.zero_inputs import zero_inputs
 from facellava.training import hardware, modules
 from facellava.training.assemble import model_config
-from facellava.training.features import zero_inputs
 from facellava.training.recipe import StageConfig, TrainRecipe
 from facellava.training.talks import Corpus, load_corpus
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from facellava import tasks
 from facellava.errors import FileMissing
 from facellava.model.expert_report import HeadSpec
 from facellava.runtime.build import CROP_MARGIN
+from facellava.runtime.report import SINGLE
 from facellava.training.talks import MIXED, Talk, digest_of
 from facellava.types import FaceClip
 
@@ -48,6 +51,11 @@ class Samples:
 def fold_of(subject: str, folds: int) -> int:
     """The fold of the expert heads that holds a person out; the same for every picture of a person."""
     return zlib.crc32(subject.encode()) % folds
+
+
+def named_labels(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's labels as ``Talk.labels``: names in place of numbers of classes; ``experts.slot_labels`` undoes it."""
+    return {key: tasks.get(key).names[value] if key in SINGLE else value for key, value in labels.items()}
 
 
 def load_samples(folder: Path) -> Samples:
@@ -92,10 +100,6 @@ class SamplesFolder:
         return found
 
     def _talk(self, index: int, row: dict, name: str, turns: list[list[str]]) -> Talk:
-        labels = {
-            key: tasks.get(key).names[value] if key in ("expression", "deepfake") else value
-            for key, value in row["labels"].items()
-        }
         return Talk(
             id=name,
             source=row["set"],
@@ -103,7 +107,7 @@ class SamplesFolder:
             subject=row["subject"],
             task=MIXED,
             turns=tuple((q, a) for q, a in turns),
-            labels=labels,
+            labels=named_labels(row["labels"]),
             frames=1,
             digest="",
             margin=CROP_MARGIN,
