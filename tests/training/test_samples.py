@@ -19,6 +19,7 @@ from facellava.runtime.report import head_spec, untrained  # noqa: E402
 from facellava.training.head import (  # noqa: E402
     THRESHOLDS,
     HeadNetwork,
+    best_threshold,
     fit_head,
     head_report,
     predict,
@@ -109,14 +110,25 @@ def test_regions_weigh_the_patches_around_them() -> None:
     assert grid[2, 4] / grid[2, 3] == pytest.approx(np.exp(-1 / 7 / 0.03), rel=1e-4), "eq. 5 over the temperature"
 
 
-def test_thresholds_weigh_sources_alike_and_need_five_of_each() -> None:
-    many = [(True, 0.3)] * 50 + [(False, 0.1)] * 50
-    f1, balanced = threshold_curve(many, f1=True), threshold_curve(many, f1=False)
+def test_thresholds_come_from_curves_over_five_of_each() -> None:
+    many = [(True, 0.3)] * 50 + [(False, 0.1)] * 40
+    (f1, rarer), (balanced, _) = threshold_curve(many, f1=True), threshold_curve(many, f1=False)
+    assert rarer == 40
     best = THRESHOLDS[f1.argmax()]
     assert 0.1 < best <= 0.3 and f1.max() == balanced.max() == 1
     # at a threshold below both everything is called present: precision is one half
-    assert f1[0] == pytest.approx(2 / 3) and balanced[0] == pytest.approx(0.5)
+    assert f1[0] == pytest.approx(100 / 140) and balanced[0] == pytest.approx(0.5)
     assert threshold_curve(many[:54], f1=True) is None
+
+
+def test_a_source_with_more_faces_has_more_say_about_a_threshold() -> None:
+    low, high = (np.where(np.abs(THRESHOLDS - at) < 0.03, 1.0, 0.0) for at in (0.3, 0.7))
+    assert best_threshold([(low, 100), (high, 25)]) == pytest.approx(0.3, abs=0.03)
+    assert best_threshold([(low, 25), (high, 100)]) == pytest.approx(0.7, abs=0.03)
+    # one lucky value does not win against a broad hill
+    lucky = np.where(np.arange(len(THRESHOLDS)) == 2, 0.9, 0.0)
+    hill = np.where(np.abs(THRESHOLDS - 0.6) < 0.1, 0.8 - np.abs(THRESHOLDS - 0.6), 0.0)
+    assert best_threshold([(lucky + hill, 9)]) == pytest.approx(0.6, abs=0.03)
 
 
 def test_findings_are_stated_in_the_words_of_answers() -> None:

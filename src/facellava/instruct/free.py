@@ -43,14 +43,7 @@ class _Scene:
 
     def ask(self, forms: list[str]) -> str:
         """A question with the person and the medium filled in."""
-        return self.rng.choice(forms).format(p=self.person(), media=self.media)
-
-    def person(self) -> str:
-        """How a user may speak of the person; he or she only where the attribute Male is known."""
-        male = (self.evidence.attributes or {}).get("Male")
-        if male is None or self.rng.random() < 0.5:
-            return "the person"
-        return "he" if male else "she"
+        return self.rng.choice(forms).format(p=person(self.evidence, self.rng), media=self.media)
 
     def noun(self) -> str:
         """man or woman for adults where the attribute Male is known, else person."""
@@ -61,6 +54,14 @@ class _Scene:
 
 
 _Builder = Callable[[_Scene], Turn | None]
+
+
+def person(evidence: FaceEvidence, rng: random.Random) -> str:
+    """How a user may speak of the person; he or she only where the attribute Male is known."""
+    male = (evidence.attributes or {}).get("Male")
+    if male is None or rng.random() < 0.5:
+        return "the person"
+    return "he" if male else "she"
 
 
 def free_turn(evidence: FaceEvidence, rng: random.Random, media: str, *, quote: str | None = None) -> Turn | None:
@@ -76,46 +77,6 @@ def free_turn(evidence: FaceEvidence, rng: random.Random, media: str, *, quote: 
         if turn is not None:
             return turn
     return None
-
-
-def _yes_no(scene: _Scene) -> Turn | None:
-    forms = texts("questions")["yes_no"]
-    status = dict(scene.facts.status)
-    closed = status["eyes_closed"]
-    status["eyes_open"] = None if closed is None else not closed
-    known = [name for name in forms if status.get(name) is not None and _has_words(scene.facts, name)]
-    if not known:
-        return None
-    # A yes is rarer than a no, so the facts that hold are asked about first half of the time.
-    shown = [name for name in known if status[name]]
-    name = scene.rng.choice(shown if shown and scene.rng.random() < 0.5 else known)
-    fact = "eyes_closed" if name == "eyes_open" else name
-    return _polar(scene, scene.ask(forms[name]), bool(status[name]), scene.facts.clause(fact, scene.rng))
-
-
-def _has_words(facts: Facts, name: str) -> bool:
-    fact = "eyes_closed" if name == "eyes_open" else name
-    return fact in facts.shown or fact in facts.absent
-
-
-def _yes_no_attribute(scene: _Scene) -> Turn | None:
-    forms = texts("questions")["yes_no_attributes"]
-    known = {k: v for k, v in (scene.evidence.attributes or {}).items() if k in forms}
-    if not known:
-        return None
-    present = [name for name in known if known[name]]
-    name = scene.rng.choice(present if present and scene.rng.random() < 0.5 else list(known))
-    form = forms[name]
-    return _polar(scene, scene.ask(form["ask"]), known[name], form["yes" if known[name] else "no"])
-
-
-def _polar(scene: _Scene, question: str, value: bool, clause: str) -> Turn:
-    """A yes or no question; sometimes the user wants nothing but the word."""
-    word = "Yes" if value else "No"
-    if scene.rng.random() < 0.3:
-        tail = scene.rng.choice([" Answer yes or no.", " Yes or no?", " Only yes or no, please."])
-        return Turn("format", question + tail, word + ".")
-    return Turn("free", question, f"{word}, {clause}.")
 
 
 def _region(scene: _Scene) -> Turn | None:
@@ -259,8 +220,6 @@ def _sure(scene: _Scene) -> Turn | None:
 
 
 _WEIGHTS: dict[_Builder, float] = {
-    _yes_no: 3.0,
-    _yes_no_attribute: 3.0,
     _region: 3.0,
     _describe: 3.0,
     _strongest: 1.0,

@@ -52,6 +52,8 @@ from facellava.types import FaceClip
 
 HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
+MEDIA = ("image", "image", "image", "photo", "picture", "video")
+"""What users call what they show. A video's tokens are a mean over frames, so that a still can stand for one."""
 PART = 100
 """Faces that are encoded and written together."""
 
@@ -246,7 +248,8 @@ def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
         rng = random.Random(f"{seed}-{row['id']}")
         trained = row["split"] == "train"
         found = head.find(head.stated(p[i], named_labels(row["labels"])) if trained else p[i])
-        talks = [conversation(_evidence(row, found, head.spec), rng) for _ in range(variants)]
+        evidence = _evidence(row, found, head.spec)
+        talks = [conversation(evidence, rng, media=rng.choice(MEDIA)) for _ in range(variants)]
         record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")}
         record["report"] = found.report()
         record["conversations"] = [[[t.question, t.answer] for t in talk] for talk in talks]

@@ -15,7 +15,7 @@ from facellava.model.regions import N_REGIONS
 from facellava.runtime.report import MULTI
 from facellava.training.samples import Samples, head_targets
 
-FOLDS = 4
+FOLDS = 8
 Look = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Landmarks (b, 68, 2) and the number of patches -> weights (b, r, n)."""
 THRESHOLDS = np.arange(0.05, 0.96, 0.025)
@@ -23,6 +23,8 @@ TOGETHER = 256
 """Rows that are judged in one go."""
 FEWEST = 5
 """Faces with and without a label that a threshold is chosen from."""
+NEIGHBOURS = 5
+"""Thresholds that a curve is averaged over, because the best of a jagged curve is luck."""
 
 
 class HeadNetwork(nn.Module):
@@ -40,7 +42,7 @@ class HeadNetwork(nn.Module):
         n_patches: int,
         n_outputs: int,
         patch: int = 12,
-        region: int = 64,
+        region: int = 128,
         hidden: int = 320,
     ) -> None:
         super().__init__()
@@ -191,7 +193,8 @@ def predict(head: ExpertHead, samples: Samples, rows: Sequence[int], *, unseen: 
 def choose_thresholds(head: ExpertHead, samples: Samples, rows: Sequence[int]) -> dict[str, float]:
     """Label -> the probability with the best F1 (action units, as their benchmarks count) or balanced accuracy.
 
-    The mean over sources is maximised, because base rates differ between them and F1 follows the base rate.
+    A mean over sources is maximised, because base rates differ between them and F1 follows the base rate; a source
+    weighs as the root of its rarer answer's count, which is how well its curve is known.
     """
     p = predict(head, samples, rows, unseen=True)
     places = head.spec.offsets()
@@ -206,20 +209,31 @@ def choose_thresholds(head: ExpertHead, samples: Samples, rows: Sequence[int]) -
                     by_source.setdefault(samples.rows[i]["set"], []).append((bool(labels[name]), float(row)))
             curves = [curve for pairs in by_source.values() if (curve := threshold_curve(pairs, f1=f1)) is not None]
             if curves:
-                chosen[name] = round(float(THRESHOLDS[np.mean(curves, 0).argmax()]), 3)
+                chosen[name] = best_threshold(curves)
     return chosen
 
 
-def threshold_curve(pairs: Sequence[tuple[bool, float]], *, f1: bool) -> NDArray[np.float64] | None:
-    """F1 or balanced accuracy at each of ``THRESHOLDS`` of (present, probability); None where faces are too few."""
+def best_threshold(curves: Sequence[tuple[NDArray[np.float64], int]]) -> float:
+    """The best of the sources together; each curve is what :func:`threshold_curve` gives."""
+    mean = np.average([values for values, _ in curves], 0, weights=[count**0.5 for _, count in curves])
+    smooth = np.convolve(np.pad(mean, NEIGHBOURS // 2, mode="edge"), np.full(NEIGHBOURS, 1 / NEIGHBOURS), "valid")
+    return round(float(THRESHOLDS[smooth.argmax()]), 3)
+
+
+def threshold_curve(pairs: Sequence[tuple[bool, float]], *, f1: bool) -> tuple[NDArray[np.float64], int] | None:
+    """F1 or balanced accuracy at each of ``THRESHOLDS`` of (present, probability), and the rarer answer's count.
+
+    None where faces are too few.
+    """
     truth, p = np.array([t for t, _ in pairs]), np.array([q for _, q in pairs])
-    if min(truth.sum(), (~truth).sum()) < FEWEST:
+    rarer = int(min(truth.sum(), (~truth).sum()))
+    if rarer < FEWEST:
         return None
     above = p[None] >= THRESHOLDS[:, None]
     if f1:
         hit, wrong = above[:, truth].sum(1), (above != truth).sum(1)
-        return 2 * hit / (2 * hit + wrong)
-    return (above[:, truth].mean(1) + 1 - above[:, ~truth].mean(1)) / 2
+        return 2 * hit / (2 * hit + wrong), rarer
+    return (above[:, truth].mean(1) + 1 - above[:, ~truth].mean(1)) / 2, rarer
 
 
 def head_report(head: ExpertHead, samples: Samples, rows: Sequence[int]) -> dict[str, float]:

@@ -1,0 +1,87 @@
+"""Questions for yes or no: the answer follows from what is known, and both answers occur."""
+
+import random
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from facellava import tasks
+from facellava.instruct.evidence import FaceEvidence, conversation
+from facellava.instruct.polar import polar_turn
+
+UNITS = {"AU4": False, "AU12": True, "AU25": True}
+ATTRIBUTES = {"Wearing_Hat": False, "Gray_Hair": True, "Male": True, "No_Beard": True, "Wearing_Necklace": False}
+FACE = FaceEvidence("happiness", UNITS, ATTRIBUTES, 52, "real", {})
+
+
+def turns(evidence: FaceEvidence, *, holds: bool | None = None, count: int = 400) -> list:
+    rng = random.Random(3)
+    found = [polar_turn(evidence, rng, "image", holds=holds) for _ in range(count)]
+    return [turn for turn in found if turn is not None]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_the_answer_that_was_wanted_is_given(holds: bool) -> None:
+    asked = turns(FACE, holds=holds)
+    assert len(asked) == 400
+    assert all(re.match(r"Yes\b" if holds else r"No\b", turn.answer) for turn in asked)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (r"hat\b", "No"),
+        (r"gr[ae]y hair", "Yes"),
+        (r"necklace", "No"),
+        (r"AU4\b", "No"),
+        (r"AU12\b", "Yes"),
+        (r"\bsmil", "Yes"),
+        (r"happiness", "Yes"),
+        (r"\bfear\b", "No"),
+        (r"older than (?:15|45)|over (?:15|45)\b", "Yes"),
+        (r"older than (?:60|75)|over (?:60|75)\b", "No"),
+        (r"younger than (?:60|75)|under (?:60|75)\b", "Yes"),
+        (r"manipulated|a fake", "No"),
+        (r"genuine|real", "Yes"),
+        (r"clean-shaven|free of a beard", "Yes"),
+    ],
+)
+def test_answers_follow_from_the_evidence(question: str, answer: str) -> None:
+    asked = [turn for turn in turns(FACE, count=1500) if re.search(question, turn.question)]
+    assert asked
+    assert {turn.answer[: len(answer)] for turn in asked} == {answer}
+
+
+def test_what_is_unknown_is_not_asked_about() -> None:
+    nothing = FaceEvidence(None, None, None, None, None, {})
+    assert not turns(nothing)
+    only_age = turns(replace(nothing, age=30))
+    assert only_age
+    assert all(re.search(r"\d\d", turn.question) for turn in only_age)
+    assert all(abs(int(re.findall(r"\d\d", turn.question)[0]) - 30) >= 6 for turn in only_age)
+
+
+def test_a_bare_word_is_given_where_it_was_asked_for() -> None:
+    for turn in turns(FACE):
+        assert (turn.task == "format") == (turn.answer in ("Yes.", "No."))
+        assert "{" not in turn.question + turn.answer
+
+
+def test_conversations_hold_yes_and_no_equally_often() -> None:
+    rng = random.Random(4)
+    words = [t.answer.split(",")[0].strip(".") for _ in range(300) for t in conversation(FACE, rng)]
+    yes, no = words.count("Yes"), words.count("No")
+    assert min(yes, no) > 200
+    assert abs(yes - no) < 0.15 * (yes + no)
+
+
+def test_the_questions_of_the_benchmark_are_not_taught() -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "language.toml"
+    held_out = {row["ask"] for row in tomllib.loads(path.read_text(encoding="utf-8"))["question"]}
+    rng = random.Random(5)
+    known = {name: name in UNITS for name in tasks.get("action_units").names}
+    having = replace(FACE, action_units=known, attributes=dict.fromkeys(tasks.get("attributes").names, True))
+    asked = {turn.question for _ in range(3000) for turn in conversation(having, rng)}
+    assert not asked & held_out
