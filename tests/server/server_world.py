@@ -52,6 +52,9 @@ class Paced(Decoder):
     def nbytes(self, state: State) -> int:
         return self.inner.nbytes(state)
 
+    def attention(self, state: State, embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.inner.attention(state, embeds)
+
     def run(
         self,
         state: State,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -89,6 +91,29 @@ def test_a_client_that_leaves_frees_its_slot_within_a_second(slow: Running, stre
     assert until(lambda: slow.service.queue.idle) < 1.0
     until(lambda: slow.measure("facellava_stopped_jobs_total", reason="gone") == 1)
     until(lambda: slow.measure("facellava_requests_total", route="/v1/chat/completions", status="499") >= (not stream))
+
+
+CLIENT = """
+import socket, sys
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+connection.sendall(sys.stdin.buffer.read())
+connection.recv(1 << 20), connection.recv(1 << 20)
+"""
+
+
+def test_a_client_that_is_killed_frees_its_slot_within_a_second(slow: Running) -> None:
+    """A process of its own, by SIGKILL: nobody closes its connection but the system."""
+    host, port = slow.url.removeprefix("http://").split(":")
+    body = json.dumps(chat(**LONG)).encode()
+    lines = ("content-type: application/json", f"content-length: {len(body)}")
+    client = subprocess.Popen([sys.executable, "-S", "-c", CLIENT, host, port], stdin=subprocess.PIPE)
+    assert client.stdin is not None
+    with client.stdin as pipe:
+        pipe.write(head("/v1/chat/completions", *lines) + body)
+    until(lambda: busy(slow, 0))
+    client.kill()
+    assert until(lambda: slow.service.queue.idle) < 1.0
+    client.wait(10)
 
 
 def test_a_client_that_leaves_the_queue_frees_its_place(slow: Running) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +17,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from facellava.errors import UsageError
 from facellava.interrupt import poll
 from facellava.model.decoder_onnx import DecoderConfig, dequantize_blocks
+from facellava.runtime.attention import layer_attention, open_with_queries, queries
 from facellava.runtime.constrained import CLOSING_TOKENS, Guide
 
 BLOCKED = np.float32(-1e9)
@@ -73,6 +76,14 @@ class Decoder(ABC):
             bias: (1, 1, S, length + S), added to the attention scores on top of causality.
         """
 
+    def attention(self, state: State, embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Attention (S, length + S) of embeds (S, D) read after ``state``: the mean over all layers and heads.
+
+        Raises:
+            UsageError: this decoder does not tell.
+        """
+        raise UsageError("this language model does not tell what it attends to")
+
     def extend(self, state: State, embeds: NDArray[np.float32]) -> State:
         """The state after also reading embeds (S, D), S >= 1."""
         poll()
@@ -83,12 +94,14 @@ class Decoder(ABC):
         self, state: State, embed_table: Embeddings, *, max_new_tokens: int, stop: Collection[int], sampler: Sampler
     ) -> Iterator[int]:
         """Token ids one by one until a stop token (not yielded), the length limit or the context's end."""
+        unread: list[int] = []  # the last token of all is never read: nothing follows it
         for _ in range(min(max_new_tokens, self.max_length - state.length)):
-            token = sampler(state.logits)
-            if token in stop:
+            if unread:
+                state = self.extend(state, embed_table[unread])
+            unread = [sampler(state.logits)]
+            if unread[0] in stop:
                 return
-            yield token
-            state = self.extend(state, embed_table[[token]])
+            yield unread[0]
 
     def closing(self, state: State, max_new_tokens: int) -> int:
         """From how many tokens on :meth:`generate_guided` brings an answer to its end."""
@@ -167,6 +180,7 @@ class OnnxDecoder(Decoder):
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self.config, self.max_length = config, config.max_position_embeddings
+        self._path, self._threads = path, threads
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._outputs = [o.name for o in self._session.get_outputs()]
 
@@ -197,18 +211,50 @@ class OnnxDecoder(Decoder):
             position_ids = np.arange(state.length, total)
         if bias is None:
             bias = np.zeros((1, 1, new, total), np.float32)
-        feed = {
-            "embeds": embeds[None].astype(np.float32, copy=False),
-            "positions": wanted.astype(np.int64),
-            "seqlens": np.array([total - 1], np.int32),
-            "total": np.array(total, np.int32),
-            "position_ids": position_ids[None].astype(np.int64),
-            "bias": bias,
-        }
-        values = {k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in feed.items()}
+        values = _feed(embeds, wanted, total, position_ids, bias)
         results = self._session.run_with_ort_values(self._outputs, {**values, **state.past})
         past = {name.replace("present", "past"): v for name, v in zip(self._outputs[1:], results[1:], strict=True)}
         return results[0].numpy()[0], past
+
+    def attention(self, state: State, embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See ``Decoder.attention``; the first call opens a second session, which maps the same weights."""
+        new, total = len(embeds), state.length + len(embeds)
+        bias = np.zeros((1, 1, new, total), np.float32)
+        feed = _feed(embeds, np.array([new - 1]), total, np.arange(state.length, total), bias)
+        names = [*queries(self.config), *(f"present.{i}.k" for i in range(self.config.num_hidden_layers))]
+        poll()
+        found = [value.numpy()[0] for value in self._telling.run_with_ort_values(names, {**feed, **state.past})]
+        layers = self.config.num_hidden_layers
+        pairs = zip(found[:layers], found[layers:], strict=True)
+        whole = np.zeros((new, total), np.float32)
+        for packed, keys in pairs:  # summed one by one: all layers at once would take layers x heads times the memory
+            whole += layer_attention(packed, keys, self.config)
+        return whole / np.float32(layers)
+
+    @cached_property
+    def _telling(self) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        return open_with_queries(self._path, self.config, options)
+
+
+def _feed(
+    embeds: NDArray[np.float32],
+    wanted: NDArray[np.int64],
+    total: int,
+    position_ids: NDArray[np.int64],
+    bias: NDArray[np.float32],
+) -> dict[str, ort.OrtValue]:
+    feed = {
+        "embeds": embeds[None].astype(np.float32, copy=False),
+        "positions": wanted.astype(np.int64),
+        "seqlens": np.array([total - 1], np.int32),
+        "total": np.array(total, np.int32),
+        "position_ids": position_ids[None].astype(np.int64),
+        "bias": bias,
+    }
+    return {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for name, value in feed.items()}
 
 
 class EmbedTable:

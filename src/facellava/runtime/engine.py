@@ -21,7 +21,6 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from facellava.errors import UsageError
-from facellava.interrupt import poll
 from facellava.model.decoder_onnx import DecoderConfig
 from facellava.model.expert_report import ExpertHead
 from facellava.model.experts import ExpertEncoder
@@ -31,6 +30,7 @@ from facellava.model.regions import N_REGIONS
 from facellava.runtime.constrained import Constraint, Vocabulary
 from facellava.runtime.decoder import Decoder, Embeddings, EmbedTable, OnnxDecoder, Sampler, State, log_softmax
 from facellava.runtime.report import untrained
+from facellava.runtime.trace import Trace, read_back
 from facellava.types import Crop, FaceClip
 
 MODEL_FRAMES = 8
@@ -48,6 +48,7 @@ class Seen:
         patch_attention: float32 (g, g, 9), the same per patch of the grid; as empty.
         head: slot name (task or label) -> probabilities of the expert head, float32 (n,).
         report: what the expert head found, in words.
+        ids: int64 (P,) of the visual prefix, with the placeholder's where visual tokens stand.
     """
 
     state: State
@@ -55,6 +56,7 @@ class Seen:
     patch_attention: NDArray[np.float32]
     head: dict[str, NDArray[np.float32]]
     report: str
+    ids: NDArray[np.int64]
 
 
 class Visual(NamedTuple):
@@ -149,6 +151,21 @@ class Engine(ABC):
     def see(self, clip: FaceClip) -> Visual:
         """Encoder, projector, FRLP and FRGCA over the frames of a clip that the model looks at."""
 
+    def judge(self, clip: FaceClip) -> NDArray[np.float32]:
+        """What the expert head finds in a clip: probabilities (O,), empty without a head."""
+        return self.see(clip).probabilities
+
+    def glance(self, clip: FaceClip) -> Seen:
+        """A face that the language model has not read: a fraction of the time of :meth:`look`.
+
+        Only tasks that ``scores_by_head`` can be answered from it, and without words.
+        """
+        assert self._head is not None, "only a model with a head can judge without reading"
+        probabilities, nothing = self.judge(clip), np.zeros(0, np.float32)
+        report = self._head.find(probabilities).report()
+        unread = np.zeros(0, np.int64)
+        return Seen(self._decoder.empty(), nothing, nothing, self.by_slot(probabilities), report, unread)
+
     def look(self, clip: FaceClip) -> Seen:
         """Read one face; everything asked later continues from here."""
         return self.read(self.see(clip))
@@ -161,13 +178,32 @@ class Engine(ABC):
         places = ids == self._placeholder
         embeds = self._embed[np.where(places, 0, ids).tolist()]
         embeds[places] = tokens
-        head = {name: probabilities[where] for name, where in self._slots.items()}
+        head = self.by_slot(probabilities)
         state = self._decoder.extend(self._decoder.empty(), embeds)
         if attention is None or attention.shape[2:] != (self.grid**2, N_REGIONS):
             nothing = np.zeros(0, np.float32)
-            return Seen(state, nothing, nothing, head, report)
+            return Seen(state, nothing, nothing, head, report, ids)
         per_patch = attention.mean((0, 1))
-        return Seen(state, per_patch.mean(0), per_patch.reshape(self.grid, self.grid, -1), head, report)
+        return Seen(state, per_patch.mean(0), per_patch.reshape(self.grid, self.grid, -1), head, report, ids)
+
+    def by_slot(self, probabilities: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The expert head's probabilities (..., O) by slot name; empty without a head."""
+        return {name: probabilities[..., where] for name, where in self._slots.items()}
+
+    def trace(self, seen: Seen, question: str, answer: str, *, history: Sequence[tuple[str, str]] = ()) -> Trace:
+        """What each token of an answer attends to, and its probability with and without the face's patches in sight.
+
+        Raises:
+            UsageError: the answer is empty or too long, or this language model does not tell what it attends to.
+        """
+        asked, answered = self._question_ids(seen, question, history), self.tokenize(answer)
+        if not answered or seen.state.length + len(asked) + len(answered) >= self.context:
+            raise UsageError("the answer is empty, or longer than what the model can read: it cannot be traced")
+        hidden = np.flatnonzero(seen.ids == self._placeholder)
+        found = read_back(self._decoder, self._embed, seen.state, asked, answered, hidden)
+        grown = [self.decode(answered[: n + 1]) for n in range(len(answered))]
+        prefix = [self.decode([int(i)]) if i != self._placeholder else None for i in seen.ids]
+        return Trace.of(grown, prefix, len(asked), *found)
 
     def ask(
         self,
@@ -273,6 +309,9 @@ class Engine(ABC):
         return self._decoder.extend(state, self._embed[list(ids)])
 
     def _asked(self, seen: Seen, question: str, history: Sequence[tuple[str, str]] = ()) -> State:
+        return self._read(seen.state, self._question_ids(seen, question, history))
+
+    def _question_ids(self, seen: Seen, question: str, history: Sequence[tuple[str, str]]) -> list[int]:
         ids: list[int] = []
         for i, (earlier, answer) in enumerate(history):
             ids += question_ids(self.tokenize, earlier, self._style, first=i == 0)
@@ -282,7 +321,7 @@ class Engine(ABC):
             raise UsageError(
                 f"the conversation has {length} tokens with the face, and the model reads {self.context}: shorten it"
             )
-        return self._read(seen.state, ids)
+        return ids
 
 
 class _Fork(NamedTuple):
@@ -343,13 +382,18 @@ class OnnxEngine(Engine):
 
     def see(self, clip: FaceClip) -> Visual:
         """Experts, projector, FRLP and FRGCA over up to 8 frames of a clip."""
+        return self.fuse(*self._features(clip))
+
+    def judge(self, clip: FaceClip) -> NDArray[np.float32]:
+        """See ``Engine.judge``; the experts and the head alone."""
+        assert self._head is not None
+        return self._head(*self._features(clip))
+
+    def _features(self, clip: FaceClip) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Maps, values and landmarks of up to 8 frames."""
         chosen = frame_indices(len(clip.frames), min(MODEL_FRAMES, len(clip.frames)))
-        looks = []
-        for frame in chosen[:, None]:
-            poll()
-            looks.append(self._encoder.encode(clip.frames[frame], clip.landmarks[frame], clip.blendshapes[frame]))
-        maps, values = (np.concatenate(part) for part in zip(*looks, strict=True))
-        return self.fuse(maps, values, clip.landmarks[chosen])
+        maps, values = self._encoder.encode(clip.frames[chosen], clip.landmarks[chosen], clip.blendshapes[chosen])
+        return maps, values, clip.landmarks[chosen]
 
     def fuse(self, maps: NDArray[np.float32], values: NDArray[np.float32], landmarks: NDArray[np.float32]) -> Visual:
         """The vision graph and the head alone: maps (T, N, C), values (T, E), landmarks (T, 68, 2)."""

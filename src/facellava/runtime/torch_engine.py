@@ -70,24 +70,48 @@ class TorchDecoder(Decoder):
         bias: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], Past]:
         """See ``Decoder.run``."""
+        read, cache = self._forward(state, embeds, position_ids, bias)
+        hidden = read.last_hidden_state
+        # of a model that is spread over several devices the last block may be on another than the first
+        logits = self._model.get_output_embeddings()(hidden[0, torch.from_numpy(wanted).to(hidden.device)])
+        layers: list[Any] = cache.layers
+        past = tuple((layer.keys, layer.values) for layer in layers)
+        return logits.float().cpu().numpy(), past
+
+    def _forward(
+        self,
+        state: State,
+        embeds: NDArray[np.float32],
+        position_ids: NDArray[np.int64] | None = None,
+        bias: NDArray[np.float32] | None = None,
+        **options: Any,
+    ) -> tuple[Any, DynamicCache]:
         device, dtype, new = self._model.device, self._model.dtype, len(embeds)
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(state.past):
             cache.update(keys, values, layer)
         if position_ids is None:
             position_ids = np.arange(state.length, state.length + new)
-        hidden = self._model.get_decoder()(
+        read = self._model.get_decoder()(
             inputs_embeds=torch.from_numpy(embeds).to(device, dtype)[None],
             position_ids=torch.from_numpy(position_ids).to(device)[None],
             attention_mask=None if bias is None else _mask(bias, state.length, device, dtype),
             use_cache=True,
             **{self._cache_name: cache},
-        ).last_hidden_state
-        # of a model that is spread over several devices the last block may be on another than the first
-        logits = self._model.get_output_embeddings()(hidden[0, torch.from_numpy(wanted).to(hidden.device)])
-        layers: list[Any] = cache.layers
-        past = tuple((layer.keys, layer.values) for layer in layers)
-        return logits.float().cpu().numpy(), past
+            **options,
+        )
+        return read, cache
+
+    @torch.no_grad()
+    def attention(self, state: State, embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See ``Decoder.attention``."""
+        usual = self._model.config._attn_implementation
+        self._model.set_attn_implementation("eager")  # the fast ways never form the weights
+        try:
+            layers = self._forward(state, embeds, output_attentions=True)[0].attentions
+        finally:
+            self._model.set_attn_implementation(usual)
+        return torch.stack([layer[0].float().mean(0).cpu() for layer in layers]).mean(0).numpy()
 
 
 def _mask(bias: NDArray[np.float32], length: int, device: torch.device, dtype: torch.dtype) -> Tensor:

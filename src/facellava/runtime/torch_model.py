@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from facellava.model import experts
@@ -20,7 +19,7 @@ from facellava.model.expert_report import ExpertHead
 from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
-from facellava.runtime.build import DEFAULT_MODEL, ModelCard, merge_lora
+from facellava.runtime.build import DEFAULT_MODEL, ModelCard, merge_lora, read_delta
 
 
 def text_config(sizes: DecoderConfig) -> LlamaConfig:
@@ -75,7 +74,7 @@ def load_torch(
     """
     card = ModelCard.read(source)
     base = read_gguf(resolve(card.base))
-    delta = {k: v.astype(np.float32) for k, v in load_file(source / "delta.safetensors").items()}
+    delta = read_delta(source)
     config = expert_config(
         base.config, fusion="paper", heads=card.heads, placeholder=card.placeholder, margin=card.crop_margin
     )

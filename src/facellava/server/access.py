@@ -11,8 +11,10 @@ from facellava.server.settings import ServerSettings
 
 __all__ = ["Access"]
 
-OPEN_PATHS = frozenset({"/healthz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/docs", "/openapi.json"})
 """Readable without a key: they say nothing that this package's documentation does not say."""
+PAGE = "/page/"
+"""Where the files of the page at ``/`` lie, which are as open."""
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -31,7 +33,7 @@ class Access:
         origins = _values(headers, b"origin")
         if any(origin not in self._origins and origin != f"{scheme}://{host}" for origin in origins):
             raise Problem(403, "foreign_origin", "pages of other web sites may not call this server")
-        if self._key and path not in OPEN_PATHS:
+        if self._key and path not in OPEN_PATHS and not path.startswith(PAGE):
             self._require_key(headers)
 
     def _host(self, headers: RawHeaders) -> str:

@@ -25,10 +25,14 @@ from facellava.server.card import model_card
 from facellava.server.chat import answer_chat
 from facellava.server.forms import read_form
 from facellava.server.guard import GONE, Guard
+from facellava.server.landmarks import landmarks
 from facellava.server.pages import HEADERS, documentation
 from facellava.server.problems import Problem
 from facellava.server.scores import score
 from facellava.server.service import Service
+from facellava.server.timeline import timeline
+from facellava.server.webpage import Page
+from facellava.server.why import why
 
 __all__ = ["make_app"]
 
@@ -69,6 +73,7 @@ def make_app(service: Service) -> Any:
         telemetry=_NO_TELEMETRY,
     )
     _add_model_routes(app, service)
+    _add_views(app, service)
     _add_file_routes(app, service)
     _add_pages(app, service)
     _add_errors(app)
@@ -132,6 +137,20 @@ def _add_model_routes(app: FastAPI, service: Service) -> None:
         return model_card(service)
 
 
+def _add_views(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/landmarks", summary="Where the faces are: boxes and 68 landmarks, through time in a video")
+    async def find_landmarks(request: schemas.LandmarksRequest, http: Request) -> dict[str, Any]:
+        return await landmarks(service, request, http)
+
+    @app.post("/v1/timeline", summary="Displayed expression and action units through a short video, with their courses")
+    async def follow(request: schemas.TimelineRequest, http: Request) -> dict[str, Any]:
+        return await timeline(service, request, http)
+
+    @app.post("/v1/why", summary="What each word of an answer attends to, and what it depends on")
+    async def trace(request: schemas.WhyRequest, http: Request) -> dict[str, Any]:
+        return await why(service, request, http)
+
+
 def _add_file_routes(app: FastAPI, service: Service) -> None:
     form = {
         "type": "object",
@@ -180,6 +199,16 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
     async def metrics() -> Response:
         return Response(service.measures.text(), media_type=service.measures.content_type)
+
+    page = Page.load()
+
+    @app.get("/", include_in_schema=False)
+    async def front(http: Request) -> Response:
+        return page.front(http.headers.get("if-none-match", ""))
+
+    @app.get("/page/{version}/{name}", include_in_schema=False)
+    async def asset(version: str, name: str) -> Response:
+        return page.asset(version, name)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -16,8 +16,9 @@ __all__ = ["ClientGone", "Memory", "check_json", "drain", "read_body", "replayed
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
-LINGER_SECONDS = 2.0
-"""How long a refused body is still taken in: a client that is cut off while it sends may never see the answer."""
+LINGER_SECONDS, LONGEST_LINGER = 2.0, 15.0
+"""A refused body is still taken in until nothing has come for so long, or for so long altogether: a client that is cut
+off while it sends may never see the answer."""
 LONGEST_GAP = 65_536
 """Bytes between two signs of JSON, outside of texts: numbers and white space need no more."""
 _PART = re.compile(rb'["\[\]{},]')
@@ -87,11 +88,12 @@ def _too_large(bounds: Bounds) -> Problem:
 
 
 async def drain(receive: Receive) -> None:
-    """Take in and forget the rest of a body, for a moment."""
+    """Take in and forget the rest of a body, as long as it keeps coming, but not for ever."""
     try:
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(LONGEST_LINGER):
             while True:
-                message = await receive()
+                async with asyncio.timeout(LINGER_SECONDS):
+                    message = await receive()
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return
     except TimeoutError:

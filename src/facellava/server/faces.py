@@ -40,12 +40,18 @@ class Medium(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The faces of a medium; ``moment`` is the second of its representative frame, ``key`` its name in the cache."""
+    """The faces of a medium.
+
+    Attributes:
+        key: its name in the cache. moment: second of its representative frame. clips: its faces.
+        size: width and height in pixels.
+    """
 
     key: tuple[str, Policy]
     kind: MediaKind
     moment: float
     clips: tuple[FaceClip, ...]
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(slots=True)
@@ -80,7 +86,9 @@ class Faces:
         if found is None:
             source = medium.parts[0] if len(medium.parts) == 1 else self._stacked(medium.parts)
             media, clips = self._analyzer.clips(source, policy=policy, limits=self._limits)
-            found = Found(key, media.kind, float(media.times[len(media.times) // 2]), tuple(clips))
+            height, width = media.frames.shape[1:3]
+            moment = float(media.times[len(media.times) // 2])
+            found = Found(key, media.kind, moment, tuple(clips), (width, height))
             self._put(key, found, sum(_clip_bytes(clip) for clip in clips))
         return found
 

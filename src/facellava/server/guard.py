@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from facellava.server.access import Access
+from facellava.server.access import PAGE, Access
 from facellava.server.bodies import ClientGone, Memory, Message, Receive, check_json, drain, read_body, replayed
 from facellava.server.logs import log_request
 from facellava.server.measures import Measures
@@ -24,9 +24,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 GONE = 499
 """Written to the log where the client left before an answer (nginx's number)."""
-MODEL_PATHS = frozenset({"/v1/chat/completions", "/v1/analyze", "/v1/score"})
+MODEL_PATHS = frozenset(
+    {"/v1/chat/completions", "/v1/analyze", "/v1/score", "/v1/landmarks", "/v1/timeline", "/v1/why"}
+)
 WHILE_DRAINING = frozenset({"/healthz", "/metrics"})
-_PLAIN = MODEL_PATHS | WHILE_DRAINING | {"/v1/files", "/v1/models", "/docs", "/openapi.json"}
+_PLAIN = MODEL_PATHS | WHILE_DRAINING | {"/", "/v1/files", "/v1/models", "/docs", "/openapi.json"}
 _HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
 
@@ -100,7 +102,9 @@ class Guard:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                own = [*_HEADERS, (b"x-request-id", exchange.id.encode())]
+                given = {name for name, _ in message.get("headers", [])}
+                own = [header for header in _HEADERS if header[0] not in given]
+                own.append((b"x-request-id", exchange.id.encode()))
                 if self._queue.draining or exchange.unread:
                     own.append((b"connection", b"close"))
                 message["headers"] = [*message.get("headers", []), *own]
@@ -111,7 +115,7 @@ class Guard:
 
 def route_of(path: str) -> str:
     """The path with ids left out; ``other`` for what does not exist, so that measures stay few."""
-    for prefix in ("/v1/files/", "/v1/models/"):
+    for prefix in ("/v1/files/", "/v1/models/", PAGE):
         if path.startswith(prefix):
             return prefix + "{id}"
     return path if path in _PLAIN else "other"

@@ -18,11 +18,14 @@ __all__ = [
     "FileDeleted",
     "FileObject",
     "ImagePart",
+    "LandmarksRequest",
     "Message",
     "ModelList",
     "ScoreRequest",
     "ScoreResponse",
+    "TimelineRequest",
     "VideoPart",
+    "WhyRequest",
 ]
 
 ALIAS = "facellava"
@@ -228,6 +231,30 @@ class ScoreResponse(BaseModel):
     best: str
     options: list[ScoredOption]
     facellava: dict[str, Any]
+
+
+class LandmarksRequest(Strict):
+    """Where the faces are."""
+
+    media: Media
+    model: ModelName = ALIAS
+
+
+class TimelineRequest(Strict):
+    """A video and a face in it."""
+
+    media: Media
+    face: Face | None = None
+    mode: Literal["full", "movements"] = "full"
+    model: ModelName = ALIAS
+
+
+class WhyRequest(Strict):
+    """A conversation as in chat that ends with the answer to be traced."""
+
+    messages: Annotated[list[Message], Field(min_length=2)]
+    face: Face | None = None
+    model: ModelName = ALIAS
 
 
 class FileObject(BaseModel):

@@ -29,6 +29,11 @@ class Upload:
     seconds: float
     id: str = field(default_factory=lambda: PREFIX + secrets.token_hex(16))
     created: float = field(default_factory=time.time)
+    until: float = field(init=False)
+    """By the clock that nobody can set: a file stays no longer because the machine's time was put back."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "until", time.monotonic() + self.seconds)
 
     @property
     def expires(self) -> float:
@@ -69,9 +74,9 @@ class Uploads:
         self.forget()
         held = sum(len(file.data) for file in self._files.values())
         if held + len(data) > self._bounds.uploads or len(self._files) >= self._bounds.upload_count:
-            soonest = min((file.expires for file in self._files.values()), default=time.time())
+            soonest = min((file.until for file in self._files.values()), default=time.monotonic())
             message = "no room for more files: delete some, or try later"
-            raise busy("uploads_full", message, soonest - time.time(), status=429)
+            raise busy("uploads_full", message, soonest - time.monotonic(), status=429)
         kept = min(seconds or self._bounds.upload_seconds, self._bounds.upload_seconds)
         upload = Upload(plain_name(name), purpose, data, kept)
         self._files[upload.id] = upload
@@ -81,7 +86,7 @@ class Uploads:
     def get(self, name: str) -> Upload:
         """The file of this id. Raises Problem: 404 for one that is not, or no longer, here."""
         upload = self._files.get(name)
-        if upload is None or upload.expires < time.time():
+        if upload is None or upload.until < time.monotonic():
             raise Problem(404, "file_not_found", "there is no such file, or it has expired")
         return upload
 
@@ -92,8 +97,8 @@ class Uploads:
 
     def forget(self) -> None:
         """Drop what has expired."""
-        now = time.time()
-        self._files = {name: file for name, file in self._files.items() if file.expires >= now}
+        now = time.monotonic()
+        self._files = {name: file for name, file in self._files.items() if file.until >= now}
         self._measure()
 
     def _measure(self) -> None:
