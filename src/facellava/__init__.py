@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from facellava.errors import FacellavaError
     from facellava.model import FaceLlavaConfig, FaceLlavaForConditionalGeneration, FaceLlavaProcessor
     from facellava.results import FaceResult, MediaResult
+    from facellava.timeline import WindowResult
 
 # onnxruntime (from 1.29 on) reports to its publisher unless this is set before it is loaded; here nothing is sent
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -43,7 +44,9 @@ __all__ = [
     "__version__",
     "analyze",
     "ask",
+    "demo",
     "load",
+    "watch",
 ]
 
 _HOME = {
@@ -93,6 +96,26 @@ def ask(source: str | Path, question: str, **options: Any) -> str | Iterator[str
     Options and errors are those of :meth:`facellava.Analyzer.ask`.
     """
     return _default().ask(source, question, **options)
+
+
+def watch(source: str | Path, **options: Any) -> Iterator[WindowResult]:
+    """What each face of a video of any length displays, window by window, with the default model.
+
+    Options and errors are those of :func:`facellava.timeline.watch`, which takes any model.
+    """
+    from facellava.timeline import watch as watched
+
+    return watched(_default(), source, **options)
+
+
+def demo(**options: Any) -> str:
+    """A Gradio page around the default model, on this machine only (extra ``gradio``); gives its address.
+
+    Options and errors are those of :func:`facellava.gradio_app.demo`, which takes any model.
+    """
+    from facellava.gradio_app import demo as page
+
+    return page(_default(), **options)
 
 
 _autoclasses.install()

@@ -66,13 +66,17 @@ class Analyzer:
             FacellavaError: the medium cannot be read or shows no face; see ``facellava.errors``.
         """
         media = read_media(source, limits=limits)
+        return media, self.faces(media, policy=policy)
+
+    def faces(self, media: Media, *, policy: Policy = "all") -> list[FaceClip]:
+        """The faces of a medium that was decoded already, as :meth:`clips` finds them."""
         with self._lock:
             if policy not in self._fronts:
                 engine = self.engine
                 self._fronts[policy] = FaceFrontEnd(
                     self._resolve, margin=engine.margin, crop=engine.crop, policy=policy, threads=self._threads
                 )
-            return media, self._fronts[policy].clips(media)
+            return self._fronts[policy].clips(media)
 
     def analyze(
         self,

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from facellava.errors import FacellavaError, MissingExtra
+from facellava import showing
+from facellava.errors import FacellavaError
 from facellava.types import MediaKind, Quality
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -176,6 +178,17 @@ class FaceResult:
             "region_attention": _rounded(self.region_attention),
         }
 
+    def to_frame(self) -> pandas.DataFrame:
+        """One row, as :meth:`MediaResult.to_frame` has it for all faces."""
+        return showing.data_frame([showing.face_row(self.to_dict())])
+
+    def plot(self) -> Figure:
+        """As :meth:`MediaResult.plot`."""
+        return showing.plot_faces("", [self.to_dict()])
+
+    def _repr_html_(self) -> str:
+        return showing.face_html(self.to_dict())
+
 
 @dataclass(frozen=True, slots=True)
 class ResultError:
@@ -227,31 +240,32 @@ class MediaResult:
         head: dict[str, Any] = {"media": self.media, "kind": self.kind, "model": self.model}
         if not self.faces:
             return [{**head, "error": self.error and self.error.code}]
-        return [{**head, "error": None, **_face_row(face)} for face in self.faces]
+        return [{**head, "error": None, **showing.face_row(face.to_dict())} for face in self.faces]
 
     def to_frame(self) -> pandas.DataFrame:
         """The rows as a pandas data frame.
 
         Raises:
-            MissingExtra: pandas is not installed (extra ``data``).
+            MissingExtra: pandas is not installed (extra ``notebook``).
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingExtra("data", "to_frame()") from error
-        return pandas.DataFrame(self.to_rows())
+        return showing.data_frame(self.to_rows())
 
+    def to_html(self, *, picture: bool = False) -> str:
+        """HTML without scripts, for notebooks and reports.
 
-def _face_row(face: FaceResult) -> dict[str, Any]:
-    data = face.to_dict()
-    row: dict[str, Any] = {"face": face.id, **dict(zip(("x0", "y0", "x1", "y1"), data["box"], strict=True))}
-    row |= {f"quality.{name}": value for name, value in data["quality"].items()}
-    for name, task in data["tasks"].items():
-        for key, value in task.items():
-            if key == "probabilities":
-                row |= {f"{name}.p.{label}": chance for label, chance in value.items()}
-            elif key == "range":
-                row |= {f"{name}.low": value and value[0], f"{name}.high": value and value[1]}
-            else:
-                row[f"{name}.{key}"] = " ".join(value) if isinstance(value, list) else value
-    return row
+        Args:
+            picture: put the representative frame with boxes into it. Left out unless asked for: notebooks are passed
+                on, and a face would go with them.
+        """
+        return showing.media_html(self.to_dict(), self.frame if picture else None)
+
+    def plot(self) -> Figure:
+        """Probabilities of the displayed expressions and of the movements of each face.
+
+        Raises:
+            MissingExtra: matplotlib is not installed (extra ``notebook``).
+        """
+        return showing.plot_faces(self.media, self.to_dict()["faces"])
+
+    def _repr_html_(self) -> str:
+        return self.to_html()

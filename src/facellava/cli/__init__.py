@@ -13,16 +13,32 @@ from typing import Annotated
 
 import typer
 
+from facellava.cli._common import obstacles
 from facellava.cli._common import report as report_error  # a verb is called report, too
 from facellava.errors import FacellavaError, UsageError
 
 __all__ = ["app", "main"]
 
-_VERBS = ("analyze", "ask", "parse", "train", "convert", "ablate", "eval", "judge", "report", "serve", "doctor")
+_VERBS = (
+    "analyze",
+    "ask",
+    "watch",
+    "parse",
+    "train",
+    "convert",
+    "ablate",
+    "eval",
+    "judge",
+    "report",
+    "serve",
+    "doctor",
+)
 _GROUPS = ("data", "weights")
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+_COMPLETE = "_FACELLAVA_COMPLETE"
+"""Set by a shell that asks what could come next; see ``facellava --install-completion``."""
 
 # typer keeps its command-line errors private; BadParameter is public and two steps below their common ancestor
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -30,7 +46,6 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="facellava",
     help="Describe the faces in pictures and videos, and say what the description rests on.",
-    add_completion=False,
     rich_markup_mode=None,  # plain help needs no import of rich
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,10 +89,12 @@ def _invoke(arguments: list[str]) -> int:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; see ``docs/exit-codes.md``."""
     try:
-        code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
+        with obstacles():
+            code = _invoke(list(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
         return code
     except FacellavaError as error:
+        _settle_output()
         report_error(error)
         return error.exit_code
     except _CommandLineError as error:
@@ -86,12 +103,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("facellava: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our output has seen enough; keep the interpreter from failing again when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _give_up_output()
         return _BROKEN_PIPE
+
+
+def _settle_output() -> None:
+    """What was printed goes out before the error, unless that is what failed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_output()
+
+
+def _give_up_output() -> None:
+    """Keeps the interpreter from failing again when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
     """Entry point of the ``facellava`` program."""
+    if _COMPLETE in os.environ:
+        app(prog_name="facellava")  # answers the shell and ends
     sys.exit(run())

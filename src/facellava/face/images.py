@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from facellava.errors import DamagedMedia, FacellavaError, MediaTooLarge, UnsupportedMedia
+from facellava.face.integrity import has_wrong_checksum
 from facellava.face.limits import Decoded, Limits
 from facellava.interrupt import poll
 
@@ -55,6 +56,8 @@ def read_image(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames
     Raises:
         DamagedMedia, MediaTooLarge, UnsupportedMedia.
     """
+    if fmt == "PNG" and has_wrong_checksum(stream):
+        raise DamagedMedia(f"{name} is a damaged PNG picture (a checksum does not fit): get an intact copy")
     picture = _open(stream, fmt, name)
     limits.check_size(name, *picture.size)
     try:

@@ -1,11 +1,32 @@
-"""Is the whole file there? FFmpeg plays a cut-off file silently as a shorter one."""
+"""Is the whole file there, as it was written? FFmpeg plays a cut-off file silently as a shorter one, and Pillow does
+not look at the checksums of a PNG's pixels."""
 
 from __future__ import annotations
 
 import io
+import zlib
 from typing import BinaryIO
 
-__all__ = ["missing_bytes"]
+__all__ = ["has_wrong_checksum", "missing_bytes"]
+
+_PNG_SIGNATURE = 8
+_PIXELS = (b"IDAT", b"fdAT")
+
+
+def has_wrong_checksum(stream: BinaryIO) -> bool:
+    """Whether a PNG's pixels are others than were written; the stream is left where it was."""
+    begin = stream.tell()
+    stream.seek(_PNG_SIGNATURE)
+    wrong = False
+    while not wrong and len(head := stream.read(8)) == 8:
+        length, name = int.from_bytes(head[:4], "big"), head[4:]
+        if name in _PIXELS:
+            content, stated = stream.read(length), stream.read(4)
+            wrong = zlib.crc32(content, zlib.crc32(name)) != int.from_bytes(stated, "big")
+        else:
+            stream.seek(length + 4, io.SEEK_CUR)
+    stream.seek(begin)
+    return wrong
 
 
 def missing_bytes(stream: BinaryIO, fmt: str) -> int:

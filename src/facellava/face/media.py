@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,13 +50,21 @@ def read_media(source: str | Path | bytes | np.ndarray, *, limits: Limits | None
     path = Path(source)
     if path.is_dir():
         raise UsageError(f"{path} is a directory: name the files in it")
+    with _opened(path) as stream:
+        return _from_stream(stream, os.fstat(stream.fileno()).st_size, str(path), path, limits, max_frames)
+
+
+def _opened(path: Path) -> io.BufferedReader:
     try:
-        with path.open("rb") as stream:
-            return _from_stream(stream, path.stat().st_size, str(path), path, limits, max_frames)
+        if path.exists() and not path.is_file():  # opening a pipe would wait for somebody to write into it
+            raise FileMissing(f"{path} is a pipe or a device: save it as a file first")
+        return path.open("rb")
     except FileNotFoundError as error:
         raise FileMissing(f"{path} does not exist: check the path") from error
     except PermissionError as error:
         raise FileMissing(f"{path} cannot be read: check its permissions") from error
+    except (OSError, ValueError) as error:  # a name that is too long, links in a circle, a NUL in the name
+        raise FileMissing(f"{str(path)!r} cannot be opened ({error}): check the path") from error
 
 
 def _from_stream(

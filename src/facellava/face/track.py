@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from facellava.face.detect import Detection
 from facellava.face.nms import iou
 
-__all__ = ["Track", "link"]
+__all__ = ["Sighting", "Track", "link", "matched"]
 
 MAX_SIZE_RATIO = 2.0
 NEAR = 0.75
@@ -42,28 +44,37 @@ def link(detections: list[list[Detection]], times: np.ndarray) -> list[Track]:
     tracks: list[Track] = []
     for index, found in enumerate(detections):
         free = sorted(found, key=lambda d: float(d.centre[0]))
-        for track, detection in _pairs(tracks, free, times, index):
-            track.indices.append(index)
-            track.detections.append(detection)
-            free = [d for d in free if d is not detection]
-        tracks.extend(Track([index], [detection]) for detection in free)
+        last = [Sighting(track.detections[-1], float(times[track.indices[-1]])) for track in tracks]
+        pairs = matched(last, [Sighting(detection, float(times[index])) for detection in free])
+        for t, d in pairs:
+            tracks[t].indices.append(index)
+            tracks[t].detections.append(free[d])
+        joined = {d for _, d in pairs}
+        tracks.extend(Track([index], [detection]) for d, detection in enumerate(free) if d not in joined)
     return tracks
 
 
-def _pairs(tracks: list[Track], found: list[Detection], times: np.ndarray, index: int) -> list[tuple[Track, Detection]]:
+class Sighting(NamedTuple):
+    """A face in one frame, and the second of the frame."""
+
+    detection: Detection
+    time: float
+
+
+def matched(last: Sequence[Sighting], now: Sequence[Sighting]) -> list[tuple[int, int]]:
+    """Which faces may be the same by place and size: pairs of indices (last, now), the closest first, none twice."""
     costs = []
-    for t, track in enumerate(tracks):
-        elapsed = float(times[index] - times[track.indices[-1]])
-        for d, detection in enumerate(found):
-            cost = _cost(track.detections[-1], detection, elapsed)
+    for t, before in enumerate(last):
+        for d, found in enumerate(now):
+            cost = _cost(before.detection, found.detection, found.time - before.time)
             if cost is not None:
                 costs.append((cost, t, d))
-    pairs, used_tracks, used_found = [], set(), set()
+    pairs, used_last, used_now = [], set(), set()
     for _, t, d in sorted(costs):
-        if t not in used_tracks and d not in used_found:
-            used_tracks.add(t)
-            used_found.add(d)
-            pairs.append((tracks[t], found[d]))
+        if t not in used_last and d not in used_now:
+            used_last.add(t)
+            used_now.add(d)
+            pairs.append((t, d))
     return pairs
 
 

@@ -6,6 +6,8 @@ start. The second jumps to the last key frame before each wanted moment and deco
 
 from __future__ import annotations
 
+import errno
+import io
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -65,7 +67,22 @@ def _open(stream: BinaryIO, fmt: str) -> InputContainer:
     import av
 
     stream.seek(0)
-    return av.open(stream, mode="r", format=fmt, metadata_errors="ignore")
+    return av.open(_Source(stream), mode="r", format=fmt, metadata_errors="ignore")
+
+
+class _Source:
+    """A file as FFmpeg reads it. Damaged files send it to places before their start: that is its error to tell."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.read, self.tell = stream.read, stream.tell
+        self._seek = stream.seek
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The new position, or the negative number of the system's error."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -errno.EINVAL
 
 
 class Track(NamedTuple):
@@ -198,7 +215,8 @@ def timed(
             stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
         for frame in packet.decode():
             time = frame.pts if frame.pts is not None else frame.dts
-            if time is not None:
+            # a frame that the decoder itself calls corrupt is made up in part: the next one stands in
+            if time is not None and not frame.is_corrupt:
                 yield time, cast("VideoFrame", frame)
 
 

@@ -20,7 +20,7 @@ from facellava.face.sniff import sniff
 from facellava.face.videos import opened, timed, upright
 from facellava.types import Media
 
-__all__ = ["Window", "read_windows"]
+__all__ = ["Window", "read_windows", "video_format"]
 
 Window = tuple[float, float] | int | None
 """[start, end) in seconds from the first frame; the index of one frame, which becomes a picture; None is everything."""
@@ -43,7 +43,7 @@ def read_windows(
         FileMissing, EmptyFile, UnsupportedMedia, DamagedMedia, MediaTooLarge: nothing can be read at all.
     """
     limits = limits or Limits()
-    fmt = _video_format(path)
+    fmt = video_format(path)
     if fmt is None:
         if any(window is not None for window in windows):
             raise UsageError(f"{path} is a picture: it has no windows or numbered frames")
@@ -52,7 +52,7 @@ def read_windows(
     yield from _decoded(path, fmt, list(windows), limits)
 
 
-def _video_format(path: Path) -> str | None:
+def video_format(path: Path) -> str | None:
     """FFmpeg's name of the container, None for whatever ``read_media`` should look at."""
     try:
         with path.open("rb") as stream:

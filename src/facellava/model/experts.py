@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facellava.interrupt import poll
 from facellava.model import clip_network
 from facellava.model.clip_network import ClipNetwork
 from facellava.model.regions import patch_centroids
@@ -154,8 +155,14 @@ class ExpertEncoder:
         landmarks: NDArray[np.float32],
         blendshapes: NDArray[np.float32],
     ) -> ExpertFeatures:
-        """Features of a clip: frames (T, 256, 256, 3) RGB, landmarks (T, 68, 2) in [0, 1], blendshapes (T, 52)."""
-        rows = [self._frame(*item) for item in zip(frames, landmarks, blendshapes, strict=True)]
+        """Features of a clip: frames (T, 256, 256, 3) RGB, landmarks (T, 68, 2) in [0, 1], blendshapes (T, 52).
+
+        Raises what ``interrupt.poll`` raises, between two frames.
+        """
+        rows = []
+        for item in zip(frames, landmarks, blendshapes, strict=True):
+            poll()
+            rows.append(self._frame(*item))
         return ExpertFeatures(np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows]))
 
     def _frame(
