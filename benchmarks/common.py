@@ -2,45 +2,91 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
-def medians(ours: Callable[[], object], peer: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Seconds of ours and of the peer, and the median of the pairwise ratios, measured in turn."""
-    pairs = []
+class Spent(NamedTuple):
+    """Seconds by the clock, and of processor time, which other work on the machine lengthens less."""
+
+    clock: float
+    cpu: float
+
+
+class Turns(NamedTuple):
+    """What both sides took in each turn: ``ours[i]`` and ``peer[i]`` were measured one after the other."""
+
+    ours: list[Spent]
+    peer: list[Spent]
+
+
+def spent(run: Callable[[], object], calls: int = 1) -> Spent:
+    """What a call took, in this process and in children that ended; the mean of several where one is very short."""
+    start, before = time.perf_counter(), _cpu()
+    for _ in range(calls):
+        run()
+    return Spent((time.perf_counter() - start) / calls, (_cpu() - before) / calls)
+
+
+def _cpu() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def medians(ours: Callable[[], object], peer: Callable[[], object], rounds: int, calls: int = 1) -> Turns:
+    """Both sides measured in turn: A B A B; ``calls`` of ours a turn."""
+    turns = Turns([], [])
     for _ in range(rounds):
-        times = []
-        for run in (ours, peer):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-        pairs.append(times)
-    a = np.array(pairs)
-    return float(np.median(a[:, 0])), float(np.median(a[:, 1])), float(np.median(a[:, 1] / a[:, 0]))
+        turns.ours.append(spent(ours, calls))
+        turns.peer.append(spent(peer))
+    return turns
 
 
-def row(name: str, peer: str, numbers: tuple[float, float, float], goal: float, accuracy: str, threads: int) -> Row:
-    """One comparison; ``numbers`` as :func:`medians` gives them, ``goal`` is a ratio."""
-    ours, other, ratio = numbers
-    return {
+def row(name: str, peer: str, turns: Turns, goal: float | None, accuracy: str, threads: int) -> Row:
+    """One comparison: medians, the ratio of every pair and their median; ``goal`` is a ratio, None for none."""
+    ours, other = (np.array(side) for side in turns)
+    pairs = other / ours
+    ratio, by_cpu = np.median(pairs, axis=0).tolist()
+    found = {
         "name": name,
         "peer": peer,
-        "ours_s": round(ours, 4),
-        "peer_s": round(other, 4),
+        "ours_s": round(float(np.median(ours[:, 0])), 4),
+        "peer_s": round(float(np.median(other[:, 0])), 4),
+        "ours_cpu_s": round(float(np.median(ours[:, 1])), 4),
+        "peer_cpu_s": round(float(np.median(other[:, 1])), 4),
         "ratio": round(ratio, 2),
-        "goal": goal,
-        "met": ratio >= goal,
+        "cpu_ratio": round(by_cpu, 2),
+        "pairs": [round(pair, 2) for pair in pairs[:, 0].tolist()],
         "threads": threads,
         "accuracy": accuracy,
+        "load": round(os.getloadavg()[0], 1),
     }
+    return found if goal is None else {**found, "goal": goal, "met": ratio >= goal}
+
+
+def alone(name: str, spents: Sequence[Spent], threads: int, *, at_most: float | None = None, accuracy: str = "") -> Row:
+    """A time without a peer; ``at_most`` is the goal in seconds."""
+    clock, cpu = np.median(np.array(spents), axis=0).tolist()
+    found: Row = {
+        "name": name,
+        "peer": "",
+        "ours_s": round(clock, 4),
+        "ours_cpu_s": round(cpu, 4),
+        "threads": threads,
+        "accuracy": accuracy,
+        "load": round(os.getloadavg()[0], 1),
+    }
+    return found if at_most is None else {**found, "at_most_s": at_most, "met": clock < at_most}
 
 
 def moving_portrait(path: Path, seed: int, frames: int, size: tuple[int, int]) -> None:

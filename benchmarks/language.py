@@ -2,7 +2,8 @@
 
 Forty questions (``language.toml``) about each of five held-out portraits and synthetic photographs. A format question
 counts as obeyed when a machine could use the answer: JSON that parses and has the keys, one word, a number, yes or no.
-Every answer is searched for claims about feelings and identities.
+Every answer is searched for claims about feelings and identities. Then yes or no: eighteen questions about what the
+report states, of thirty faces; agreement with it is counted where it says yes and where it says no.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import re
 import tomllib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import facellava
 from facellava import tasks
 from facellava.instruct.evidence import FORBIDDEN
-from facellava.instruct.open_faces import read_photos
+from facellava.instruct.open_faces import OpenFace, read_photos
 
 HERE = Path(__file__).parent
 DENIALS = re.compile(r"\b(?:not|cannot|can't|never|leave|only|nothing)\b", re.IGNORECASE)
@@ -57,24 +59,45 @@ def claims(answer: str) -> bool:
     return bool(CLAIMS.search(answer)) or (bool(FORBIDDEN.search(answer)) and not DENIALS.search(answer))
 
 
+def truth(model: facellava.Analyzer, faces: list[OpenFace], questions: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Each yes or no beside what the typed result says of the same label."""
+    rows = []
+    for face in faces:
+        clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
+        seen = model.engine.look(clip)
+        present = set(re.findall(r"\w+", seen.report))
+        for question in questions:
+            answer = "".join(model.engine.ask(seen, question["ask"], max_new_tokens=20))
+            says = re.match(r"(yes|no)\b", answer.strip(), re.IGNORECASE)
+            word = says[1].lower() if says else None
+            holds = "yes" if question["label"] in present else "no"
+            rows.append({"face": face.id, **question, "answer": answer, "says": word, "report": holds})
+    return rows
+
+
+def spread(faces: list[OpenFace], count: int) -> list[OpenFace]:
+    """So many, evenly over the list."""
+    return faces[:: max(1, len(faces) // count)][:count]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path)
     parser.add_argument("--model", default="default")
     parser.add_argument("--each", type=int, default=5, help="faces a question")
+    parser.add_argument("--yes-no", type=int, default=30, help="faces for the questions of yes or no")
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--json", type=Path, help="write every answer here")
     args = parser.parse_args()
     name, _, precision = args.model.partition(":")
     model = facellava.load(None if name == "default" else name, precision="fp32" if precision == "fp32" else "int8")
     photos = [face for face in read_photos(args.faces, tasks.get("attributes").names) if face.split == "test"]
-    chosen = photos[:: max(1, len(photos) // args.each)][: args.each]
-    questions = tomllib.loads((HERE / "language.toml").read_text(encoding="utf-8"))["question"]
+    asked = tomllib.loads((HERE / "language.toml").read_text(encoding="utf-8"))
     rows, right, total = [], Counter(), Counter()
-    for face in chosen:
+    for face in spread(photos, args.each):
         clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
         seen = model.engine.look(clip)
-        for question in questions:
+        for question in asked["question"]:
             answer = "".join(model.engine.ask(seen, question["ask"], max_new_tokens=args.tokens))
             good = obeys(question["form"], answer, question.get("keys", []))
             rows.append({"face": face.id, **question, "answer": answer, "obeys": good, "claims": claims(answer)})
@@ -87,7 +110,12 @@ def main() -> None:
         f"formats obeyed: {formats:.3f}; answers that claim a feeling, an identity or a judgement: "
         f"{sum(row['claims'] for row in rows)} of {len(rows)}"
     )
+    judged = truth(model, spread(photos, args.yes_no), asked["truth"])
+    for word in ("yes", "no"):
+        own = [row["says"] == word for row in judged if row["report"] == word]
+        print(f"report says {word}: the answer says so too in {sum(own)} of {len(own)} ({sum(own) / len(own):.3f})")
     if args.json:
+        rows += judged
         args.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
