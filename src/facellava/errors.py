@@ -12,6 +12,7 @@ __all__ = [
     "BuildLocked",
     "ConsentNeeded",
     "DamagedCheckpoint",
+    "DamagedFile",
     "DamagedMedia",
     "EmptyDataset",
     "EmptyFile",
@@ -27,6 +28,7 @@ __all__ = [
     "MissingExtra",
     "NoFace",
     "NoSpace",
+    "OutOfMemory",
     "ProviderFailed",
     "RunMismatch",
     "SeveralFaces",
@@ -151,6 +153,18 @@ class DamagedCheckpoint(FacellavaError):
     """A model's folder is broken or of no known layout, or its tensors are not those that the layout asks for."""
 
     code, exit_code = "damaged_checkpoint", 25
+
+
+class OutOfMemory(FacellavaError):
+    """The system gave no more memory."""
+
+    code, exit_code = "out_of_memory", 26
+
+
+class DamagedFile(FacellavaError):
+    """A file that this program wrote (records, scores, a dataset) was cut off or changed."""
+
+    code, exit_code = "damaged_file", 27
 
 
 class SourceLayout(FacellavaError):

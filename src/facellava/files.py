@@ -1,12 +1,17 @@
-"""Files that are either whole or not there, and the folder for those that can be made again."""
+"""Files that are either whole or not there, how damage is told, and the folder for files that can be made again."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from facellava.errors import DamagedFile, FacellavaError
 
 
 @contextmanager
@@ -32,6 +37,89 @@ def write_atomic(target: Path, data: bytes | str) -> None:
     """Write ``data`` so that ``target`` never holds a part of it."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def reading(
+    path: Path, advice: str = "delete it and make it again", kind: type[FacellavaError] = DamagedFile
+) -> Iterator[None]:
+    """Turns what goes wrong with the bytes of ``path`` (JSON, safetensors, Parquet) into one line.
+
+    Args:
+        advice: what to do, in a few words. kind: of the error.
+    """
+    from safetensors import SafetensorError  # here: the command line starts without it
+
+    broken = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError)
+    try:
+        yield
+    except (*broken, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's, not the content's
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise kind(f"{path} was cut off or changed ({reason[:200]}): {advice}") from error
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours holds.
+
+    Raises:
+        DamagedFile: it is no JSON.
+    """
+    with reading(path):
+        return json.loads(path.read_bytes())
+
+
+def json_row(line: bytes) -> dict[str, Any] | None:
+    """The object in a line of an append-only file; None for a line that a power cut or a disk has damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether a name out of somebody's list stays below the folder that it is relative to.
+
+    Names alone are looked at: links in the folder are the user's own and may lead anywhere.
+    """
+    top = os.path.normpath(folder.absolute())
+    return "\0" not in name and os.path.normpath(os.path.join(top, name)).startswith(top.rstrip(os.sep) + os.sep)
+
+
+def seal(mark: Path, files: Iterable[Path]) -> None:
+    """Remember sizes, times and SHA-256 of files that lie beside ``mark``; see :func:`is_intact`."""
+    facts = {}
+    for path in files:
+        state = path.stat()
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        facts[path.name] = {"size": state.st_size, "mtime_ns": state.st_mtime_ns, "sha256": digest}
+    write_atomic(mark, json.dumps(facts, indent=1) + "\n")
+
+
+def is_intact(mark: Path) -> bool:
+    """Whether the files that were sealed are what they were; False without a seal.
+
+    A file of the same size and time is trusted, any other is hashed: a warm start reads nothing, and a copied folder
+    stays good. Bits that change without touching size or time are not noticed.
+    """
+    try:
+        facts = json.loads(mark.read_bytes())
+        return all(_is_the_same(mark.parent / name, fact) for name, fact in facts.items())
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return False
+
+
+def _is_the_same(path: Path, fact: dict[str, Any]) -> bool:
+    state = path.stat()
+    if state.st_size != fact["size"]:
+        return False
+    if state.st_mtime_ns == fact["mtime_ns"]:
+        return True
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == fact["sha256"]
 
 
 def cache_dir() -> Path:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import threading
 import time
 from pathlib import Path
 
 from facellava.errors import NoSpace
+from facellava.files import json_row
 
 from .chat import ChatReply, ChatRequest
+
+_log = logging.getLogger(__name__)
 
 
 class CallCache:
@@ -19,7 +23,8 @@ class CallCache:
 
     A reply is on the disk (fsync) when ``put`` returns. A torn last line of a killed process is ignored and never
     appended to, because every process has a segment of its own. Segments of processes that write at the same time are
-    read at the start only: two processes may pay for the same call, one never does.
+    read at the start only: two processes may pay for the same call, one never does. Damaged lines are told and left
+    out.
 
     Args:
         folder: of the segments; made when missing.
@@ -36,11 +41,18 @@ class CallCache:
             self._load(segment)
 
     def _load(self, segment: Path) -> None:
+        damaged = 0
         with segment.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    row = json.loads(line)
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    row = json_row(line) or {}
                     self._replies[row["key"]] = ChatReply(**row["reply"])
+                except (KeyError, TypeError):
+                    damaged += 1
+        if damaged:
+            _log.warning("%s: %d damaged answer(s), which will be asked for again", segment, damaged)
 
     def __len__(self) -> int:
         return len(self._replies)

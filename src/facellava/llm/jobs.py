@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from facellava.files import write_atomic
+from facellava.files import reading, write_atomic
 
 _LOCK = threading.Lock()
 """Clients of several services share one file."""
@@ -54,8 +54,9 @@ class Jobs:
             return self._kept
         if not self._path.is_file():
             return []
-        rows = json.loads(self._path.read_text(encoding="utf-8"))
-        return [Job(row["service"], row["name"], tuple(row["keys"])) for row in rows]
+        with reading(self._path, "delete it; batch jobs that were started are then asked anew"):
+            rows = json.loads(self._path.read_bytes())
+            return [Job(row["service"], row["name"], tuple(row["keys"])) for row in rows]
 
     def _write(self, jobs: list[Job]) -> None:
         self._kept = jobs

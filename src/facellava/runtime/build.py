@@ -2,8 +2,8 @@
 
 The result is a folder in the cache, keyed by the hashes of everything that went into it: ``decoder.onnx`` and its
 weights, ``vision.onnx``, ``embeddings.safetensors``, ``tokenizer.json``, ``head.safetensors`` and ``model.json``. It is
-written under a temporary name and renamed when complete, so a half-built model is never used and two processes cannot
-clash.
+written under a temporary name and renamed when complete, so a half-built model is never used, and one process at a
+time builds.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from facellava.errors import FileMissing, NoSpace
+from facellava.errors import DamagedCheckpoint, FileMissing, NoSpace
+from facellava.files import is_intact, reading, seal
 from facellava.model.decoder_onnx import Precision, build_decoder, quantize_blocks, save_model
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.gguf_weights import read_gguf
+from facellava.weights import locked
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the built files change, so that older ones are rebuilt."""
 
 BASE = "smollm2-135m-instruct"
@@ -35,6 +37,10 @@ CROP_MARGIN = 0.6
 """The default's language model, and how far its crops reach beyond the detector's box."""
 
 DEFAULT_MODEL = Path(__file__).parent / "default"
+SEAL = "sealed.json"
+"""Says of a built folder what its files are; written last."""
+_UNFINISHED = (".building-", ".damaged-")
+_ADVICE = "get the model's folder again"
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
 
@@ -59,10 +65,12 @@ class ModelCard(NamedTuple):
 
     @classmethod
     def read(cls, folder: Path) -> ModelCard:
+        """Raises FileMissing or DamagedCheckpoint."""
         path = folder / "model.json"
         if not path.is_file():
             raise FileMissing(f"{folder} holds no model.json: give the folder of a trained facellava model")
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        with reading(path, _ADVICE, DamagedCheckpoint):
+            return cls(**json.loads(path.read_bytes()))
 
 
 def merge_lora(
@@ -77,6 +85,17 @@ def merge_lora(
         b = delta[key.replace(".lora_A.", ".lora_B.")]
         merged[name] = (base[name] + np.float32(scale) * (b @ a)).astype(np.float32)
     return merged
+
+
+def read_delta(source: Path) -> dict[str, NDArray[np.float32]]:
+    """The trained difference of a folder, in float32.
+
+    Raises:
+        DamagedCheckpoint: its file is cut off or no safetensors file.
+    """
+    path = source / "delta.safetensors"
+    with reading(path, _ADVICE, DamagedCheckpoint):
+        return {k: v.astype(np.float32) for k, v in load_file(path).items()}
 
 
 def _digest(path: Path) -> str:
@@ -100,7 +119,7 @@ def ensure_built(
     precision: Precision = "int8",
     progress: Progress | None = None,
 ) -> Path:
-    """The folder with the runnable model, built now if it is not there yet.
+    """The folder with the runnable model, built now if it is not there yet or not what was built.
 
     Args:
         source: folder with ``delta.safetensors``, ``head.safetensors``, ``model.json``.
@@ -114,16 +133,21 @@ def ensure_built(
     digests = [_digest(source / name) for name in ("delta.safetensors", HEAD_FILE, "model.json")]
     key = hashlib.sha256("|".join([str(FORMAT), precision, *digests]).encode()).hexdigest()[:16]
     target = cache / "models" / f"{card.name}-{precision}-{key}"
-    if (target / "model.json").is_file():
+    if is_intact(target / SEAL):
         return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
-        try:
-            _build(source, partial, card, resolve(card.base), precision, progress or (lambda *_: None))
-            _publish(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with locked(target.parent / ".building.lock") as alone:
+            if is_intact(target / SEAL):  # another process was faster
+                return target
+            if alone:
+                _clean(target.parent)
+            partial = Path(tempfile.mkdtemp(prefix=_UNFINISHED[0], dir=target.parent))
+            try:
+                _build(source, partial, card, resolve(card.base), precision, progress or (lambda *_: None))
+                seal(partial / SEAL, sorted(partial.iterdir()))
+                _publish(partial, target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise NoSpace(
@@ -134,13 +158,25 @@ def ensure_built(
     return target
 
 
+def _clean(folder: Path) -> None:
+    """Remove what killed processes left: hundreds of megabytes each. Whoever holds the lock is the only builder."""
+    for prefix in _UNFINISHED:
+        for path in folder.glob(f"{prefix}*/"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _publish(partial: Path, target: Path) -> None:
     try:
         os.rename(partial, target)
     except OSError as error:
-        # Another process finished the same build first; its result is as good as ours.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        # Another process finished the same build first: its result is as good as ours. Or what is there is damaged.
+        if not is_intact(target / SEAL):
+            damaged = Path(tempfile.mkdtemp(prefix=_UNFINISHED[1], dir=target.parent))
+            os.rename(target, damaged / target.name)
+            os.rename(partial, target)
+            shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _build(source: Path, out: Path, card: ModelCard, gguf: Path, precision: Precision, progress: Progress) -> None:
@@ -148,7 +184,7 @@ def _build(source: Path, out: Path, card: ModelCard, gguf: Path, precision: Prec
 
     progress("reading the language model", 0, 1)
     base = read_gguf(gguf)
-    delta = {k: v.astype(np.float32) for k, v in load_file(source / "delta.safetensors").items()}
+    delta = read_delta(source)
     weights = merge_lora(base.weights, delta, card.lora_scale)
     decoder = build_decoder(
         base.config, weights, precision, progress=lambda i, n: progress("building the language model", i, n)

@@ -20,12 +20,12 @@ from typing import IO
 from facellava.errors import NoSpace
 from facellava.files import cache_dir
 
-__all__ = ["cache_dir", "check", "clear_mark", "file_sha256", "locked", "writing"]
+__all__ = ["CANNOT_WRITE", "FULL", "cache_dir", "check", "clear_mark", "file_sha256", "locked", "writing"]
 
 CHUNK = 1 << 20
 
-_CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
@@ -41,9 +41,9 @@ def writing(target: Path, elsewhere: str = "set FACELLAVA_CACHE to a folder") ->
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise NoSpace(f"no space left for {target}: free some, or {elsewhere} on a larger disk") from error
-        if error.errno in _CANNOT_WRITE:
+        if error.errno in CANNOT_WRITE:
             reason = os.strerror(error.errno)
             raise NoSpace(f"cannot write {target} ({reason}): {elsewhere} that you can write") from error
         raise
