@@ -5,7 +5,7 @@ PYTHON ?= python3
 PIP_QUIET = -q --disable-pip-version-check
 FAST = not slow and not network and not gpu
 
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check bench docs audit sbom lock package clean
 .DELETE_ON_ERROR:
 
 help:
@@ -13,6 +13,11 @@ help:
 	@echo "make test       install into .venv-dev, run the quick tests"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make check      lint, format, types, quick tests: what has to pass before a commit"
+	@echo "make docs       the documentation as a site in build/site; warnings are errors"
+	@echo "make audit      known vulnerabilities of what is installed (needs a network)"
+	@echo "make sbom       what is installed, as CycloneDX, in dist/"
+	@echo "make lock       requirements-dev.lock: exact versions with hashes; 'make test LOCKED=1' installs those"
+	@echo "make package    sdist and wheel in dist/, checked"
 	@echo "make bench      speed beside peers, in one run and one table"
 	@echo "make clean      remove environments and caches of this folder (weights stay in the user's cache)"
 
@@ -29,10 +34,34 @@ check: .venv-dev/.weights
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/pyright --pythonpath .venv-dev/bin/python
+	.venv-dev/bin/bandit -q -r src -c pyproject.toml
 	.venv-dev/bin/python -m pytest -m "$(FAST)"
+
+# 0: nothing known, 1: vulnerabilities are known, 2: nobody could be asked
+audit: .venv-dev/.installed
+	@.venv-dev/bin/pip-audit --skip-editable --progress-spinner off; code=$$?; \
+	if [ $$code -gt 1 ]; then echo "facellava: nothing was audited: the service of known vulnerabilities cannot be reached" >&2; exit 2; fi; exit $$code
+
+sbom: .venv-dev/.installed
+	@mkdir -p dist
+	.venv-dev/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/facellava-sbom.cdx.json .venv-dev/bin/python
+
+# what the tests ran with, of this Python and this system
+lock: .venv-dev/.installed
+	.venv-dev/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > .venv-dev/pins.txt
+	.venv-dev/bin/uv pip compile .venv-dev/pins.txt --no-deps --python .venv-dev/bin/python --generate-hashes --no-emit-index-url --no-annotate -q -o requirements-dev.lock --custom-compile-command "make lock"
+
+package: .venv-dev/.installed
+	rm -rf dist/*.whl dist/*.tar.gz
+	.venv-dev/bin/python -m build --outdir dist
+	.venv-dev/bin/python -m twine check --strict dist/*.whl dist/*.tar.gz
+
+docs: .venv-dev/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-dev/bin/python -m mkdocs build --strict
 
 bench: .venv-dev/.weights
 	.venv-dev/bin/python benchmarks/run.py --json benchmarks/results/speed.json
+	.venv-dev/bin/python benchmarks/table.py benchmarks/results/speed.json docs/performance.md
 
 clean:
 	rm -rf .venv .venv-dev demo-output build dist .pytest_cache .ruff_cache .hypothesis
@@ -49,7 +78,10 @@ clean:
 
 .venv-dev/.installed: pyproject.toml requirements-dev.txt | .venv-dev/.created
 	@echo "installing into .venv-dev ..."
-	@.venv-dev/bin/python -m pip install $(PIP_QUIET) -r requirements-dev.txt
+	@if [ -n "$(LOCKED)" ]; then \
+	  .venv-dev/bin/python -m pip install $(PIP_QUIET) --no-deps --require-hashes -r requirements-dev.lock && \
+	  .venv-dev/bin/python -m pip install $(PIP_QUIET) --no-deps -e .; \
+	else .venv-dev/bin/python -m pip install $(PIP_QUIET) -r requirements-dev.txt; fi
 	@touch $@
 
 .venv/.weights: src/facellava/weights/registry.toml .venv/.installed

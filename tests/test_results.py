@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -146,8 +148,56 @@ def test_frame_has_the_rows() -> None:
 
 def test_frame_without_pandas_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)  # as if it were not installed
-    with pytest.raises(MissingExtra, match=r"pip install 'facellava\[data\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'facellava\[notebook\]'"):
         MEDIA.to_frame()
+
+
+def test_html_escapes_what_others_wrote() -> None:
+    nasty = "<script>alert(1)</script>' onload='x.png"
+    face = replace(FULL, notes=(nasty,), expression=replace(FULL.expression, text=nasty))
+    result = replace(MEDIA, media=nasty, faces=(face, ABSTAINED))
+    html = result._repr_html_()
+    assert "<script" not in html
+    assert "onload='" not in html
+    assert "&lt;script&gt;" in html
+    assert "displayed expression" in html
+    assert "no statement: " in html
+    failed = MediaResult.failed(nasty, NoFace(nasty))
+    assert "<script" not in failed._repr_html_()
+    assert "no_face" in failed._repr_html_()
+
+
+def test_html_has_a_picture_only_when_asked() -> None:
+    result = replace(MEDIA, frame=np.full((40, 80, 3), 200, np.uint8))
+    assert "<img" not in result._repr_html_()
+    html = result.to_html(picture=True)
+    assert html.count("data:image/jpeg;base64,") == 1
+    assert html.count("position:absolute") == 2
+    assert "http" not in html
+
+
+def test_a_face_by_itself() -> None:
+    pandas = pytest.importorskip("pandas", reason="needs the notebook extra")
+    frame = FULL.to_frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert len(frame) == 1
+    assert "face 0" in FULL._repr_html_()
+
+
+def test_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib = pytest.importorskip("matplotlib", reason="needs the notebook extra")
+    matplotlib.use("agg")
+    for figure, panels in ((MEDIA.plot(), 4), (FULL.plot(), 2), (MediaResult.failed("a$", NoFace("x")).plot(), 1)):
+        assert len(figure.axes) == panels
+        file = io.BytesIO()
+        figure.savefig(file)
+        assert file.getvalue().startswith(b"\x89PNG")
+    assert [bar.get_width() for bar in MEDIA.plot().axes[0].patches] == pytest.approx(
+        list(FULL.to_dict()["tasks"]["expression"]["probabilities"].values())
+    )
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    with pytest.raises(MissingExtra, match=r"facellava\[notebook\]"):
+        MEDIA.plot()
 
 
 def test_equality_ignores_pixels() -> None:

@@ -34,15 +34,15 @@ def read_recipe(name: str, package: str, folder: str = "recipes") -> tuple[dict[
     """
     path = Path(name)
     if path.is_file():
-        text, base = path.read_text(encoding="utf-8"), path.resolve().parent
+        data, base = path.read_bytes(), path.resolve().parent
     elif name in shipped(package, folder):
-        text, base = (resources.files(package) / folder / f"{name}.toml").read_text("utf-8"), Path.cwd()
+        data, base = (resources.files(package) / folder / f"{name}.toml").read_bytes(), Path.cwd()
     else:
         known = ", ".join(shipped(package, folder))
         raise FileMissing(f"{name} is no file and not among the shipped {folder}: {known}")
     try:
-        return tomllib.loads(text), base
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(data.decode()), base
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or nested without end
         raise UsageError(f"{name} is no valid TOML: {error}") from error
 
 

@@ -12,7 +12,7 @@ from facellava.evaluation.benchmark import Benchmark
 from facellava.evaluation.records import Record
 from facellava.evaluation.respondents import Ask, Prediction, Reply
 from facellava.instruct.recipe import SourceConfig
-from facellava.types import FaceClip
+from facellava.types import Crop, FaceClip
 
 
 def benchmark(faces: Path, task: str = "expression", **changes: Any) -> Benchmark:
@@ -31,6 +31,7 @@ class Rule:
     """
 
     needs_media, combined, concurrency, margin = True, True, 1, 0.0
+    crop: Crop = "centred"
 
     def __init__(
         self,

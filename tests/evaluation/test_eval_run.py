@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from build_world import make_faces, video
@@ -17,11 +18,12 @@ from facellava.errors import BudgetExceeded, ConsentNeeded, FileMissing, RunMism
 from facellava.evaluation.benchmark import load_benchmark, read_items
 from facellava.evaluation.fairness import by_group
 from facellava.evaluation.records import RUN, read_records
-from facellava.evaluation.respondents import Ask, Prediction, RespondentConfig, connect_respondent, read_config
+from facellava.evaluation.respondents import Ask, Prediction, Reply, RespondentConfig, connect_respondent, read_config
 from facellava.evaluation.respondents.make import Access
 from facellava.evaluation.respondents.others import TrivialRespondent
 from facellava.evaluation.run import Options, age_group, evaluate
 from facellava.llm import Budget
+from facellava.types import Crop, FaceClip
 
 OPTIONS = Options(workers=1, draws=20)
 UNUSABLE = {"two.png", "wall.png", "empty.jpg", "notes.png", "gone.png"}
@@ -117,8 +119,27 @@ def test_every_fold_needs_a_model_and_all_of_one_kind(tmp_path: Path) -> None:
         evaluate(found, {1: one}, tmp_path / "runs", OPTIONS)
     other = Rule(lambda ask: (pick(ask), None))
     other.margin = 0.6
-    with pytest.raises(UsageError, match="differ in kind or in the margin"):
+    with pytest.raises(UsageError, match="differ in kind or in how their faces are cut"):
         evaluate(found, {0: one, 1: other}, tmp_path / "runs", OPTIONS)
+    other.margin, other.crop = 0.0, "corner"
+    with pytest.raises(UsageError, match="differ in kind or in how their faces are cut"):
+        evaluate(found, {0: one, 1: other}, tmp_path / "runs", OPTIONS)
+
+
+def test_everybody_sees_the_crops_that_they_want(faces: Path, tmp_path: Path) -> None:
+    seen: dict[str, list[str]] = {}
+
+    class Looks(Rule):
+        def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
+            assert clip is not None
+            seen.setdefault(self.name, []).append(clip.crop)
+            return super().answer(ask, clip)
+
+    for crop in get_args(Crop):
+        who = Looks(lambda ask: (pick(ask), None), name=crop)
+        who.crop = crop
+        evaluate(benchmark(faces), who, tmp_path, OPTIONS)
+    assert {name: set(crops) for name, crops in seen.items()} == {"centred": {"centred"}, "corner": {"corner"}}
 
 
 def test_a_trivial_guess_is_about_the_labels_of_each_sample(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from facellava.errors import FileMissing
 from facellava.instruct.clipstore import ClipStore
@@ -43,9 +46,19 @@ def test_round_trip(tmp_path: Path, count: int) -> None:
         np.testing.assert_array_equal(getattr(got, name), getattr(given, name))
     assert (got.quality, got.source, got.margin, got.spans) == (given.quality, given.source, 0.25, ((0.0, 1.5),))
     assert np.abs(got.frames.astype(int) - given.frames).mean() < 4
-    points, _, times, _ = store.measured("k1")
+    points, _, times, _, _ = store.measured("k1")
     assert points.shape == (count, 68, 2) and times.shape == (count,)
     assert store.source("k1") == given.source
+
+
+def test_crops_from_the_corner_say_so_and_centred_ones_keep_their_bytes(tmp_path: Path) -> None:
+    store, given = ClipStore(tmp_path), clip(1)
+    store.save("centred", given)
+    store.save("corner", dataclasses.replace(given, crop="corner"))
+    assert [store.load(key).crop for key in ("centred", "corner")] == ["centred", "corner"]
+    assert [store.measured(key).crop for key in ("centred", "corner")] == ["centred", "corner"]
+    with safe_open(store.path("centred"), "numpy") as file:
+        assert "crop" not in json.loads(file.metadata()["clip"])
 
 
 def test_same_clip_same_bytes(tmp_path: Path) -> None:

@@ -59,10 +59,11 @@ def test_every_field_comes_back(tmp_path: Path) -> None:
         )
         assert (row.annotation, row.rating) == (given.annotation, given.rating)
         assert row.description == given.annotation.description and dict(row.meta or {}) == dict(sample.meta)
-        landmarks, blendshapes, times, margin = store.measured(given.clip)
+        landmarks, blendshapes, times, margin, crop = store.measured(given.clip)
         assert row.landmarks is not None and row.times is not None
         assert np.array_equal(row.landmarks, landmarks) and np.array_equal(row.times, times)
         assert row.blendshapes is not None and np.array_equal(row.blendshapes, blendshapes) and row.margin == margin
+        assert row.crop == crop == "centred"
         assert (row.data, row.media_type) == store.encoded(given.clip)
     assert found["dfew/b"].media == "b.png" and found["dfew/b"].licence == "research only"
     assert found["celeba/c"].label == () and found["mer2023/f"].label is None, "nothing active is not unlabelled"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from facellava import tasks
 from facellava.instruct.evidence import FaceEvidence, conversation
 from facellava.instruct.polar import polar_turn

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import av
@@ -13,6 +15,7 @@ from PIL import Image
 
 from facellava import weights
 from facellava.errors import WeightsUnavailable
+from facellava.face.crop import cut_square, square_around
 from facellava.instruct import preprocess
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.recipe import PreprocessConfig
@@ -77,6 +80,28 @@ def test_samples_of_one_face_share_its_clip_and_a_changed_file_is_another(tmp_pa
     Image.fromarray(portrait(3)).save(media)
     assert preprocess.unit_key(one, preprocess.fingerprint(config)) != keys[one.id]
     assert preprocess.fingerprint(config) != preprocess.fingerprint(PreprocessConfig(margin=0.2))
+
+
+def test_keys_of_centred_crops_are_those_from_before_there_was_a_choice() -> None:
+    register = {item.name: item.sha256 for item in weights.default_register()}
+    settings = {"policy": "paper", "margin": 0.0, "detect_every": 1}
+    parts = [preprocess.CODE_VERSION, settings, [register[name] for name in preprocess.NETWORKS]]
+    before = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    assert preprocess.fingerprint(PreprocessConfig()) == before
+    assert preprocess.fingerprint(PreprocessConfig(crop="corner")) != before
+
+
+def test_faces_can_be_cut_from_the_corner(tmp_path: Path) -> None:
+    media = tmp_path / "a.png"
+    Image.fromarray(portrait(0)).save(media)
+    kinds = (PreprocessConfig(), PreprocessConfig(crop="corner"))
+    names = [outcomes([sample(media)], tmp_path / "store", config)["folder/a"].clip for config in kinds]
+    centred, corner = (ClipStore(tmp_path / "store").load(name) for name in names if name)
+    assert (centred.crop, corner.crop) == ("centred", "corner")
+    assert np.array_equal(centred.boxes, corner.boxes)
+    expected = cut_square(portrait(0), square_around(corner.boxes[0], 0.0, "corner"))
+    assert np.abs(corner.frames[0].astype(int) - expected).mean() < 2, "JPEG of the release's square"
+    assert np.abs(centred.frames[0].astype(int) - expected).mean() > 5
 
 
 def test_single_frames_of_a_video_are_pictures(tmp_path: Path) -> None:

@@ -268,6 +268,14 @@ def test_pixels_and_frames_against_the_releases_numbers(parity):
 # --- the whole way ---
 
 
+def require_face_networks() -> None:
+    try:
+        for name in ("blazeface-short-range", "blazeface-full-range", "face-mesh", "face-blendshapes"):
+            weights.resolve(name, offline=True)
+    except WeightsUnavailable as error:
+        pytest.skip(f"needs the face front end: run `facellava weights pull` first ({error})")
+
+
 @pytest.mark.parametrize("profile", ["release", "release-landmarks"])
 @pytest.mark.parametrize("frames", [1, 8, 11])
 def test_the_engine_reads_what_the_processor_writes(profile, frames, tmp_path):
@@ -288,11 +296,7 @@ def test_the_engine_reads_what_the_processor_writes(profile, frames, tmp_path):
 
 def test_a_real_face_is_cropped_as_the_profile_says(tmp_path):
     """Analyzer and pipeline cut the corner; landmarks come back to the same places of the picture."""
-    try:
-        for name in ("blazeface-short-range", "blazeface-full-range", "face-mesh", "face-blendshapes"):
-            weights.resolve(name, offline=True)
-    except WeightsUnavailable as error:
-        pytest.skip(f"needs the face front end: run `facellava weights pull` first ({error})")
+    require_face_networks()
     astronaut = pytest.importorskip("skimage.data").astronaut()
     convert(world.checkpoint(tmp_path / "theirs", "official", tokenizer=True), tmp_path / "ours", sized("release"))
     model = Analyzer(TorchEngine(tmp_path / "ours", Path), weights.resolve)

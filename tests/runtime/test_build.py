@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 import tiny
 
-from facellava.errors import FileMissing
+from facellava.errors import DamagedCheckpoint, FileMissing
 from facellava.model import experts
 from facellava.model.vision_onnx import build_vision
 from facellava.runtime.build import ensure_built, merge_lora, visual_weights
@@ -83,7 +83,7 @@ def test_build_is_reused_and_follows_its_ingredients(tiny_source: Path, tiny_ggu
 def test_a_failed_build_leaves_nothing_behind(tiny_source: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a model")
-    with pytest.raises(ValueError, match="GGUF"):
+    with pytest.raises(DamagedCheckpoint, match="GGUF"):
         ensure_built(tiny_source, tmp_path, lambda _: broken)
     assert not any((tmp_path / "models").iterdir())
 

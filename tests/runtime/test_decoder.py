@@ -78,6 +78,16 @@ def test_greedy_generation_follows_the_argmax_and_stops(decoder: OnnxDecoder, em
     assert list(decoder.generate(state, table, max_new_tokens=5, stop={ids[0]}, sampler=Sampler())) == []
 
 
+def test_a_token_that_nothing_follows_is_not_read(
+    decoder: OnnxDecoder, embeds: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, table, sizes = decoder.extend(decoder.empty(), embeds[IDS]), EmbedTable(*quantize_blocks(embeds)), []
+    run = decoder.run
+    monkeypatch.setattr(decoder, "run", lambda s, x, *more: sizes.append(len(x)) or run(s, x, *more))
+    ids = list(decoder.generate(state, table, max_new_tokens=4, stop=(), sampler=Sampler()))
+    assert len(ids) == 4 and sizes == [1, 1, 1]
+
+
 def test_sampling_is_seeded_and_respects_top_p() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
     draws = [Sampler(1.0, 0.75, seed=s)(logits) for s in range(200)]

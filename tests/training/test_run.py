@@ -194,6 +194,12 @@ def test_bad_recipes_fail_before_any_step(
     assert not list(tmp_path.rglob("checkpoint-*")) and not list(tmp_path.rglob("log.jsonl"))
 
 
+def test_faces_cut_otherwise_than_the_model_expects_end_the_run(tmp_path: Path) -> None:
+    data = write_world(tmp_path / "data", crop="corner")
+    with pytest.raises(UsageError, match="is a corner crop, the model expects centred ones: build the data with"):
+        run(tmp_path, data)
+
+
 def test_a_folder_of_another_run_is_left_alone(dataset: Path, tmp_path: Path) -> None:
     run(tmp_path, dataset)
     with pytest.raises(RunMismatch, match="holds a run of another recipe"):

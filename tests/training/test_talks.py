@@ -34,7 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_row("real", "deepfake", "real", source="other", clip="own", description="Real.", subject="p"),
         *faces(2, subset="test"),
     ]
-    return write_world(tmp_path_factory.mktemp("talks"), rows, margin=0.25)
+    return write_world(tmp_path_factory.mktemp("talks"), rows, margin=0.25, crop="corner")
 
 
 def corpus(path: Path, **more) -> Corpus:
@@ -50,14 +50,15 @@ def test_parquet_comes_back(dataset: Path) -> None:
     video = found.talks[8 - 1 + 1]
     assert video.frames == 6 and video.labels == {"expression": "disgust"}
     clip = found.folder(video).clip(video)
-    assert clip.frames.shape == (6, 256, 256, 3) and clip.margin == 0.25 and clip.blendshapes.shape == (6, 52)
+    assert clip.frames.shape == (6, 256, 256, 3) and clip.blendshapes.shape == (6, 52)
+    assert (clip.margin, clip.crop) == (0.25, "corner")
 
 
 def test_llava_json_says_the_same(dataset: Path, tmp_path: Path) -> None:
     export(dataset, "llava", tmp_path / "llava")
     ours, theirs = open_folder(dataset), open_folder(tmp_path / "llava")
     for one, other in zip(ours.talks, theirs.talks, strict=True):
-        same = ("id", "source", "split", "subject", "task", "turns", "labels", "frames", "margin", "origins")
+        same = ("id", "source", "split", "subject", "task", "turns", "labels", "frames", "margin", "crop", "origins")
         assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
         assert ours.address(one) == theirs.address(other)
         a, b = ours.clip(one), theirs.clip(other) if one.frames == 1 else None

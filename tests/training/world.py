@@ -85,8 +85,8 @@ def faces(
     return rows
 
 
-def save_clips(rows: list[Instruction], folder: Path, margin: float = 0.0) -> ClipStore:
-    """A clip for each row, with a pattern of its own."""
+def save_clips(rows: list[Instruction], folder: Path, **cut: Any) -> ClipStore:
+    """A clip for each row, with a pattern of its own; ``cut``: its margin and crop."""
     store = ClipStore(folder)
     for row in rows:
         if row.clip in store:
@@ -96,14 +96,14 @@ def save_clips(rows: list[Instruction], folder: Path, margin: float = 0.0) -> Cl
         blocks = rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(64, 0).repeat(64, 1)
         pixels = np.broadcast_to(blocks, clip.frames.shape)
         points = np.clip(clip.landmarks + rng.normal(0, 0.1, clip.landmarks.shape), 0, 1).astype(np.float32)
-        store.save(row.clip, dataclasses.replace(clip, frames=np.array(pixels), landmarks=points, margin=margin))
+        store.save(row.clip, dataclasses.replace(clip, frames=np.array(pixels), landmarks=points, **cut))
     return store
 
 
-def write_world(folder: Path, rows: list[Instruction] | None = None, *, margin: float = 0.0) -> Path:
-    """A dataset folder; 14 pictures, 2 videos and 3 held-out pictures by default."""
+def write_world(folder: Path, rows: list[Instruction] | None = None, **cut: Any) -> Path:
+    """A dataset folder; 14 pictures, 2 videos and 3 held-out pictures by default. ``cut``: margin and crop."""
     rows = [*faces(16, videos=2), *faces(3, subset="test")] if rows is None else rows
-    store = save_clips(rows, folder / "clips", margin)
+    store = save_clips(rows, folder / "clips", **cut)
     write_dataset(folder / "dataset", rows, store, shard_rows=10, pixels=lambda _: True)
     return folder / "dataset"
 

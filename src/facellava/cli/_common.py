@@ -4,22 +4,55 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facellava.errors import FacellavaError, FileMissing, MissingExtra, UsageError
+from facellava.errors import FacellavaError, FileMissing, MissingExtra, NoSpace, OutOfMemory, UsageError
 
 if TYPE_CHECKING:
     from facellava.analyzer import Analyzer
 
-__all__ = ["Bar", "loader", "need_training", "pairs", "report", "require_readable", "show_notice"]
+__all__ = ["Bar", "loader", "need_training", "obstacles", "pairs", "report", "require_readable", "show_notice"]
 
 
 def report(error: FacellavaError) -> None:
     """The one line on standard error that every failure is."""
     sys.stdout.flush()
     print(f"facellava: error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+@contextmanager
+def obstacles(about: str = "") -> Iterator[None]:
+    """Turns what the system refuses into errors of ours: a full disk, a folder that cannot be written, no memory.
+
+    Args:
+        about: what was worked on, to begin the message with.
+
+    Raises:
+        NoSpace, OutOfMemory; FacellavaError for everything else that the system says. BrokenPipeError stays.
+    """
+    begin = f"{about}: " if about else ""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory(f"{begin}not enough memory: close other programs, or give a smaller input") from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _obstacle(error, begin) from error
+
+
+def _obstacle(error: OSError, begin: str) -> FacellavaError:
+    from facellava.weights.cache import CANNOT_WRITE, FULL
+
+    where = error.filename2 or error.filename or "what is written"
+    if error.errno in FULL:
+        return NoSpace(f"{begin}no space left for {where}: free some, or choose another disk")
+    if error.errno in CANNOT_WRITE:
+        return NoSpace(f"{begin}cannot write {where} ({error.strerror}): choose a place that you can write")
+    return FacellavaError(f"{begin}the system refused: {error}")
 
 
 def show_notice() -> None:
@@ -39,6 +72,8 @@ def require_readable(path: Path) -> Path:
         raise FileMissing(f"{path}: no such file")
     if path.is_dir():
         raise FileMissing(f"{path}: is a folder, not a picture or video")
+    if not path.is_file():
+        raise FileMissing(f"{path}: is a pipe or a device: save it as a file first")
     if not os.access(path, os.R_OK):
         raise FileMissing(f"{path}: no permission to read it")
     return path

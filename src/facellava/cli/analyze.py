@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from facellava.cli._common import loader, report, require_readable, show_notice
+from facellava.cli._common import loader, obstacles, report, require_readable, show_notice
 from facellava.errors import (
     SOME_INPUTS_FAILED,
     FacellavaError,
@@ -85,7 +85,8 @@ def analyze(
     with _bar(len(inputs)) as advance:
         for position, (path, place) in enumerate(zip(inputs, places, strict=True)):
             try:
-                _one(path, place, request)
+                with obstacles(str(path)):
+                    _one(path, place, request)
             except FacellavaError as error:
                 _failed(path, error, as_json=as_json)
                 failures.append(error)
@@ -121,14 +122,14 @@ def _one(path: Path, place: Path | None, request: _Request) -> None:
 def _write_overlay(result: MediaResult, place: Path, *, blur: bool) -> None:
     from PIL import Image
 
+    from facellava.files import atomic_path
     from facellava.overlay import draw_overlay
     from facellava.weights import writing
 
     assert result.frame is not None, "the analyzer keeps the representative frame"
     picture = Image.fromarray(draw_overlay(result.frame, result, blur=blur))
-    with writing(place, "choose a folder for --overlay"):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(place)
+    with writing(place, "choose a folder for --overlay"), atomic_path(place) as temporary:
+        picture.save(temporary, Image.registered_extensions()[place.suffix.lower()])
 
 
 def _print(result: MediaResult, *, as_json: bool) -> None:

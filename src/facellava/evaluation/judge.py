@@ -22,7 +22,7 @@ import numpy as np
 from facellava import tasks
 from facellava.errors import UsageError
 from facellava.evaluation.records import RUN, Record, read_records
-from facellava.files import write_atomic
+from facellava.files import read_json, reading, write_atomic
 from facellava.instruct import asking
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.journal import Journal, locked
@@ -206,7 +206,7 @@ def run_task(run: Path) -> str:
     path = run / RUN
     if not path.is_file():
         raise UsageError(f"{run} is no folder of a finished run")
-    return json.loads(path.read_text(encoding="utf-8"))["same"]["benchmark"]["task"]
+    return read_json(path)["same"]["benchmark"]["task"]
 
 
 def estimate_cost(judge: Judge, runs: Sequence[Path], out: Path, limit: int = 0) -> Estimate:
@@ -228,11 +228,9 @@ def estimate_cost(judge: Judge, runs: Sequence[Path], out: Path, limit: int = 0)
 
 def load_marks(path: Path) -> list[Marks]:
     """The marks that a judge left."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        found.append(Marks(**{**row, "marks": tuple(row["marks"]) if row["marks"] else None}))
-    return found
+    with reading(path, "run 'facellava judge' again"):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [Marks(**{**row, "marks": tuple(row["marks"]) if row["marks"] else None}) for row in rows]
 
 
 # --- Table 10 ---

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facellava.errors import FileMissing
-from facellava.files import write_atomic
+from facellava.files import reading, write_atomic
 from facellava.instruct.journal import json_line
 from facellava.types import LabelValue
 
@@ -87,10 +87,10 @@ def read_records(run: Path) -> list[Record]:
     """The records of a run's folder.
 
     Raises:
-        FileMissing: the folder holds no finished run.
+        FileMissing: the folder holds no finished run. DamagedFile: its records cannot be read.
     """
     path = run / RECORDS
     if not path.is_file():
         raise FileMissing(f"{run} holds no finished run: start 'facellava eval' with the same arguments again")
-    with path.open(encoding="utf-8") as lines:
+    with reading(path, "start 'facellava eval' with the same arguments again"), path.open(encoding="utf-8") as lines:
         return [record_from_json(json.loads(line)) for line in lines]

@@ -23,7 +23,7 @@ from facellava.evaluation.benchmark import Benchmark, Item, read_items
 from facellava.evaluation.records import RECORDS, RUN, SCORES, Record, write_records
 from facellava.evaluation.respondents import Ask, Reply, Respondent, TakesBatches
 from facellava.evaluation.score import Scores, score
-from facellava.files import write_atomic
+from facellava.files import read_json, write_atomic
 from facellava.instruct import preprocess
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.executor import LocalEngine, WorkerDied
@@ -120,9 +120,9 @@ def _alike(by_fold: Mapping[int, Respondent], items: Sequence[Item]) -> Responde
         raise UsageError(
             f"fold {min(lacking)} has no model: give --model {min(lacking)}=MODEL, or --fold to leave it out"
         )
-    kinds = {(who.margin, who.needs_media, who.combined, who.concurrency) for who in by_fold.values()}
+    kinds = {(who.margin, who.crop, who.needs_media, who.combined, who.concurrency) for who in by_fold.values()}
     if len(kinds) > 1:
-        raise UsageError("the models of the folds differ in kind or in the margin of their crops: test them apart")
+        raise UsageError("the models of the folds differ in kind or in how their faces are cut: test them apart")
     return next(iter(by_fold.values()))
 
 
@@ -168,7 +168,7 @@ def _check_same(folder: Path, about: Mapping[str, Any]) -> None:
     path = folder / "journal" / "same.json"
     now = json.loads(json.dumps(about["same"]))
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
         if changed := [key for key in now if before.get(key) != now[key]]:
             raise RunMismatch(
                 f"{folder} holds a run with other {' and '.join(changed)}: choose another --out or --name, or delete it"
@@ -181,7 +181,7 @@ def _check_same(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def _config(benchmark: Benchmark, respondent: Respondent) -> PreprocessConfig:
-    return PreprocessConfig(policy=benchmark.policy, margin=respondent.margin)
+    return PreprocessConfig(policy=benchmark.policy, margin=respondent.margin, crop=respondent.crop)
 
 
 def _make_clips(

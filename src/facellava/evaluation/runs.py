@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from facellava.evaluation.records import RUN, SCORES, Record, read_records
 from facellava.evaluation.render import OurRow, Value
 from facellava.evaluation.score import VIEWS
 from facellava.evaluation.summary import HEADINGS, VIEW_NAMES
+from facellava.files import read_json
 
 TABLE_10: Mapping[str, str] = dict(zip(CRITERIA, ("reason_video", "reason_gt", "completeness"), strict=True))
 """Criterion -> the metric's beginning in the published table."""
@@ -78,13 +78,13 @@ def find_runs(folder: Path) -> list[Run]:
     """Every finished run below a folder of runs, by benchmark and name.
 
     Raises:
-        FileMissing: there is none.
+        FileMissing: there is none. DamagedFile: one cannot be read.
     """
     found = []
     for path in sorted(folder.glob(f"*/*/{RUN}")):
         scores = path.parent / SCORES
         if scores.is_file():
-            found.append(Run(path.parent, _read(path), _read(scores)))
+            found.append(Run(path.parent, read_json(path), read_json(scores)))
     names_of: dict[str, set[str]] = {}
     for run in found:
         names_of.setdefault(run.about["title"], set()).add(run.folder.name)
@@ -93,10 +93,6 @@ def find_runs(folder: Path) -> list[Run]:
     if not found:
         raise FileMissing(f"{folder} holds no finished run: run 'facellava eval BENCHMARK --out {folder}' first")
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rows_for(table: published.Table, runs: Sequence[Run], marks: Mapping[str, Mapping[str, float]]) -> list[OurRow]:

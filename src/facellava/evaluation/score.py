@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from facellava.errors import UsageError
+from facellava.errors import ProviderFailed, UsageError
 from facellava.evaluation.benchmark import Benchmark
 from facellava.evaluation.metrics import (
     Answers,
@@ -86,13 +86,15 @@ def score(benchmark: Benchmark, records: Sequence[Record], *, draws: int = 1000,
     """Every number of a run.
 
     Raises:
-        UsageError: there is nothing to score.
+        ProviderFailed, UsageError: there is nothing to score; the former where it was a service that did not answer.
     """
     counted = [record for record in records if record.status == "answered"]
     if not counted:
         reasons = Counter(record.message for record in records)
         why = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
-        raise UsageError(f"{benchmark.name}: none of {len(records)} samples was answered{why}")
+        by_service = any(record.code == ProviderFailed.code for record in records)
+        kind = ProviderFailed if by_service else UsageError
+        raise kind(f"{benchmark.name}: none of {len(records)} samples was answered{why}")
     views: list[View] = [view for view in VIEWS if any(_has(record, view) for record in counted)]
     found: dict[View, Arrays] = {view: arrays(benchmark, counted, view) for view in views}
     intervals = {view: _intervals(answers, draws, seed) for view, answers in found.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -18,24 +19,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellava.errors import DamagedMedia, FileMissing
-from facellava.files import write_atomic
-from facellava.types import FaceClip, Quality, Source
+from facellava.files import reading, write_atomic
+from facellava.types import Crop, FaceClip, Quality, Source
 
 JPEG_QUALITY = 95
 H264_CRF = "18"
 MILLISECONDS = Fraction(1, 1000)
+CENTRED: Crop = "centred"
+"""How clips without another entry were cut."""
 
 Packed = dict[str, np.ndarray]
 
 
 class Measured(NamedTuple):
     """landmarks float32 (T, 68, 2) in [0, 1] of the crop, blendshapes float32 (T, 52), times float64 (T,) in seconds,
-    margin of the crop."""
+    margin and place of the crop."""
 
     landmarks: NDArray[np.float32]
     blendshapes: NDArray[np.float32]
     times: NDArray[np.float64]
     margin: float
+    crop: Crop
 
 
 class ClipStore:
@@ -71,6 +75,8 @@ class ClipStore:
             "margin": clip.margin,
             "spans": clip.spans,
         }
+        if clip.crop != CENTRED:  # the bytes of centred ones stay what they always were
+            facts["crop"] = clip.crop
         # one entry only: the library orders several ones differently from run to run
         data = save(
             {k: np.ascontiguousarray(v) for k, v in arrays.items()}, {"clip": json.dumps(facts, sort_keys=True)}
@@ -82,10 +88,11 @@ class ClipStore:
         """The clip, its crops decoded again (JPEG and H.264 are lossy).
 
         Raises:
-            FileMissing: no such clip. DamagedMedia: its crops and its landmarks differ in number.
+            FileMissing: no such clip. DamagedMedia: it cannot be read, or its crops and its landmarks differ in number.
         """
         arrays, facts = self._read(key)
-        frames = _decode(arrays["encoded"].tobytes(), facts["media_type"])
+        with self._whole(key):
+            frames = _decode(arrays["encoded"].tobytes(), facts["media_type"])
         if len(frames) != len(arrays["times"]):
             raise DamagedMedia(
                 f"clip {key} holds {len(frames)} crops for {len(arrays['times'])} moments: "
@@ -102,6 +109,7 @@ class ClipStore:
             source=Source(**facts["source"]),
             margin=facts["margin"],
             spans=tuple((a, b) for a, b in facts["spans"]),
+            crop=facts.get("crop", CENTRED),
         )
 
     def encoded(self, key: str) -> tuple[bytes, str]:
@@ -112,7 +120,8 @@ class ClipStore:
     def measured(self, key: str) -> Measured:
         """What was measured on a clip, without decoding its crops."""
         arrays, facts = self._read(key)
-        return Measured(arrays["landmarks"], arrays["blendshapes"], arrays["times"], facts["margin"])
+        crop = facts.get("crop", CENTRED)
+        return Measured(arrays["landmarks"], arrays["blendshapes"], arrays["times"], facts["margin"], crop)
 
     def source(self, key: str) -> Source:
         """Digest, rate and duration of the medium from which the clip was made."""
@@ -124,9 +133,12 @@ class ClipStore:
         path = self.path(key)
         if not path.is_file():
             raise FileMissing(f"{path} is missing: run the build again, it makes what is not there")
-        with safe_open(path, "numpy") as file:
-            facts = json.loads(file.metadata()["clip"])
+        with self._whole(key), safe_open(path, "numpy") as file:
+            facts = json.loads((file.metadata() or {})["clip"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
+
+    def _whole(self, key: str) -> AbstractContextManager[None]:
+        return reading(self.path(key), "delete it and build again", DamagedMedia)
 
 
 def _encode(frames: NDArray[np.uint8], times: NDArray[np.float64]) -> tuple[str, bytes]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from facellava.arrow import ARRAYS, array_column, arrays_of
 from facellava.errors import FileMissing, MissingExtra
+from facellava.files import reading
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.records import Annotation, Instruction, Rating
 from facellava.instruct.rows import Origin, Row, row_of
@@ -113,6 +114,7 @@ def features() -> Any:
             "blendshapes": List(List(Value("float32"), length=52)),
             "times": List(real),
             "margin": real,
+            "crop": text,
             "image": Image(),
             # bytes, as decoding needs a library that few machines have; cast_column(..., Video()) switches it on
             "video": Video(decode=False),
@@ -131,7 +133,9 @@ def _record(row: Row) -> dict[str, Any]:
     is_video = row.media_type.startswith("video/")
     same = ("id", "source", "split", "subject", "task", "kind", "question", "description", "clip", "media", "sha256")
     return {
-        **{name: getattr(row, name) for name in (*same, "frame", "duration", "margin", "media_type", "licence")},
+        **{
+            name: getattr(row, name) for name in (*same, "frame", "duration", "margin", "crop", "media_type", "licence")
+        },
         "label": row.label if isinstance(row.label, str) else None,
         "labels": list(row.label) if isinstance(row.label, tuple) else None,
         "known": list(row.known) if row.known else None,
@@ -226,13 +230,13 @@ def read_dataset(folder: Path, *, columns: Sequence[str] | None = None) -> Itera
         columns: read only these; the others are empty in the rows.
 
     Raises:
-        FileMissing: no dataset there. MissingExtra: no ``pyarrow``.
+        FileMissing: no dataset there. MissingExtra: no ``pyarrow``. DamagedFile: a file of it cannot be read.
     """
     _need("reading Parquet")
     import pyarrow.parquet as pq
 
     for path in shard_files(folder):
-        with pq.ParquetFile(path) as file:
+        with reading(path, "run the build again"), pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns and list(columns)):
                 yield from _rows(batch, path.name.split("-")[0])
 
@@ -269,6 +273,7 @@ def _row(record: dict[str, Any], subset: str, arrays: Mapping[str, NDArray[np.fl
         subject=get("subject"),
         kind=get("kind") or "image",
         meta=json.loads(get("meta") or "{}"),
+        crop=get("crop") or "centred",
         **{name: get(name) or "" for name in _TEXTS},
     )
 

@@ -103,6 +103,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "sha256": row.sha256,
         "duration": row.duration,
         "margin": row.margin,
+        "crop": row.crop,
         "media_type": row.media_type,
         "times": None if row.times is None else row.times.tolist(),
         "licence": row.licence,

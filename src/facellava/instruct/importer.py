@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellava.errors import FileMissing, UsageError
-from facellava.files import write_atomic
+from facellava.files import is_inside, write_atomic
 from facellava.instruct.dataset import write_rows
 from facellava.instruct.records import Annotation, Rating, Rejected, Rejection
 from facellava.instruct.rows import Row
@@ -130,6 +130,9 @@ def _row(pair: _Pair, place: _Place) -> Row:
     kind = "video" if "video" in entry else "image"
     name: str = entry[kind]
     path = place.media / name
+    for inner in (name, entry.get("landmarks")):
+        if isinstance(inner, str) and not is_inside(place.media, inner):
+            raise Rejected("outside", f"{inner} is not below {place.media}: a list may name only what lies beside it")
     data, digest = _media(entry, facts, path)
     made_by: dict[str, Any] = facts.get("annotation") or {"annotator": "imported"}
     times, window, label = facts.get("times"), facts.get("window"), facts.get("label")
@@ -162,6 +165,7 @@ def _row(pair: _Pair, place: _Place) -> Row:
         window=(window[0], window[1]) if window else None,
         frame=facts.get("frame"),
         meta=facts.get("meta", {}),
+        crop=facts.get("crop", "centred"),
     )
 
 

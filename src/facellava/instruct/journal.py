@@ -2,12 +2,14 @@
 
 One process appends (the build folder is locked), a line is handed to the operating system before the next one is
 written, and a torn last line is cut off when the file is opened again. Later rows replace earlier ones of the same key.
+Lines that a disk has damaged are told and left out, so that their work is done again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +18,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from facellava.errors import BuildLocked
+from facellava.files import json_row
 
 SYNC_SECONDS = 2.0
 """A power cut may lose this much; SIGKILL loses nothing that was appended."""
 
 Row = Mapping[str, Any]
+_log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -51,13 +55,18 @@ class Journal:
     def _load(self, file: IO[bytes]) -> int:
         """Read all whole lines; where the last one ends."""
         file.seek(0)
-        end = 0
+        end = damaged = 0
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            row = json.loads(line)
-            self.rows[row["key"]] = row
             end += len(line)
+            row = json_row(line)
+            if row is None or "key" not in row:
+                damaged += 1
+            else:
+                self.rows[row["key"]] = row
+        if damaged:
+            _log.warning("%s: %d damaged line(s): what they held is done again", self.path, damaged)
         return end
 
     def append(self, key: str, record: Row) -> Row:

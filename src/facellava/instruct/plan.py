@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facellava.errors import FileMissing, UsageError
+from facellava.files import json_row
 from facellava.types import MediaKind
 
 PAPER_IMAGES = 850_000
@@ -162,9 +162,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     """A journal's whole lines, the last one of each key."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file if line.endswith("\n")]
-    return list({row["key"]: row for row in rows}.values())
+    with path.open("rb") as file:
+        rows = [json_row(line) for line in file if line.endswith(b"\n")]
+    return list({row["key"]: row for row in rows if row and "key" in row}.values())
 
 
 def _mean(rows: Iterable[Mapping[str, Any]], name: str) -> float:

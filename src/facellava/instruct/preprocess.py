@@ -35,7 +35,10 @@ Box = tuple[float, float, float, float]
 def fingerprint(config: PreprocessConfig) -> str:
     """Hash of everything that determines a clip besides its medium."""
     register = {item.name: item.sha256 for item in weights.default_register()}
-    parts = [CODE_VERSION, dataclasses.asdict(config), [register[name] for name in NETWORKS]]
+    settings = dataclasses.asdict(config)
+    if config.crop == "centred":
+        del settings["crop"]  # clips that were made before there was a choice keep their names
+    parts = [CODE_VERSION, settings, [register[name] for name in NETWORKS]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -138,7 +141,11 @@ class Worker:
         self.store, self.config = store, config
         self.fingerprint = fingerprint(config)
         self.front = FaceFrontEnd(
-            weights.resolve, margin=config.margin, policy=config.policy, detect_every=config.detect_every
+            weights.resolve,
+            margin=config.margin,
+            crop=config.crop,
+            policy=config.policy,
+            detect_every=config.detect_every,
         )
 
     def __call__(self, job: Job) -> list[Outcome]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from facellava import settings
 from facellava.errors import UsageError
+from facellava.types import Crop
 
 Kind = Literal["evidence", "experts", "recorded", "rules", "openai", "gemini", "facellava"]
 PACKAGE = "facellava.instruct"
@@ -56,11 +57,13 @@ class PreprocessConfig:
             (appendix E.1); ``all`` takes the face nearest to the labelled box, or the largest.
         margin: how much wider than the detector's box the crop is; 0 as in the paper.
         detect_every: detect in every n-th frame of a video and interpolate between; 1 as in the paper.
+        crop: ``centred`` on the box as in the paper, or from its ``corner`` as the official release cuts it.
     """
 
     policy: Literal["paper", "all"] = "paper"
     margin: float = 0.0
     detect_every: int = 1
+    crop: Crop = "centred"
 
 
 @dataclass(frozen=True)

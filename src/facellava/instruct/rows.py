@@ -16,7 +16,7 @@ from facellava.instruct import sources
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.recipe import Recipe
 from facellava.instruct.records import Annotation, Instruction, Rating
-from facellava.types import LabelValue, MediaKind, Sample
+from facellava.types import Crop, LabelValue, MediaKind, Sample
 
 ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "video/mp4": "mp4"}
 
@@ -43,7 +43,7 @@ class Row:
         duration: seconds, 0 for a picture.
         landmarks: float32 (T, 68, 2) in [0, 1] of the crop; blendshapes: float32 (T, 52); times: float64 (T,) seconds;
             None where not known.
-        margin: how much wider than the detector's box the crops are.
+        margin: how much wider than the detector's box the crops are. crop: where they lie, see ``types.Crop``.
         data: the crops as JPEG or MP4 bytes, None where the licence forbids passing them on. media_type: of ``data``.
         licence: of the medium.
     """
@@ -75,6 +75,7 @@ class Row:
     window: tuple[float, float] | None = None
     frame: int | None = None
     meta: Mapping[str, Any] | None = None
+    crop: Crop = "centred"
 
     @property
     def modality(self) -> Literal["image", "video"]:
@@ -84,8 +85,8 @@ class Row:
 
     @property
     def file_name(self) -> str:
-        """A name for ``data``: the clip's key, or the id where there is none."""
-        return f"{self.clip or safe_name(self.id)}.{ENDINGS.get(self.media_type, 'bin')}"
+        """A name for ``data``: the clip's key, or the id where there is none; safe, whatever rows of others hold."""
+        return f"{safe_name(self.clip or self.id)}.{ENDINGS.get(self.media_type, 'bin')}"
 
 
 def safe_name(text: str) -> str:
@@ -136,6 +137,7 @@ def row_of(instruction: Instruction, clips: ClipStore, origin: Origin, *, pixels
         window=sample.window,
         frame=sample.frame,
         meta=sample.meta,
+        crop=measured.crop,
     )
 
 

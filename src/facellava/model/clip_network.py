@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from facellava.errors import NoSpace
-from facellava.files import cache_dir, write_atomic
+from facellava.files import cache_dir, is_intact, seal, write_atomic
 
 SIZE, PATCHES, WIDTH, EMBEDDING = 224, 14, 768, 512
 """Pixels and patches a side, width of a patch's features, width of the whole picture's."""
@@ -66,16 +66,18 @@ class ClipNetwork:
 
 
 def prepared(path: Path) -> Path:
-    """The halved model in the cache, made there on first use.
+    """The halved model in the cache, made there on first use and whenever it is not what was made.
 
     Raises:
         NoSpace: the cache cannot be written.
     """
     target = cache_dir() / "models" / PREPARED
-    if not target.is_file():
+    mark = target.with_suffix(".sealed.json")
+    if not is_intact(mark):
         model = halved(path)
         try:
             write_atomic(target, model)
+            seal(mark, [target])
         except OSError as error:
             raise NoSpace(f"cannot write {target} ({error.strerror}): set FACELLAVA_CACHE to another folder") from error
     return target

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from facellava.errors import DamagedCheckpoint, FileMissing
-from facellava.files import write_atomic
+from facellava.files import reading, write_atomic
 from facellava.model.regions import patch_centroids, region_centroids
 
 FILE = "head.safetensors"
@@ -176,12 +176,13 @@ class ExpertHead:
             raise FileMissing(
                 f"{path} is missing: the head lies beside the weights of a model that looks through experts"
             )
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
-        if "spec" not in metadata:
-            raise DamagedCheckpoint(f"{path} states no spec: it is not the head of a model")
-        return cls(HeadSpec.from_json(metadata["spec"]), arrays)
+        with reading(path, "get the model again", DamagedCheckpoint):
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
+            if "spec" not in metadata:
+                raise DamagedCheckpoint(f"{path} states no spec: it is not the head of a model")
+            return cls(HeadSpec.from_json(metadata["spec"]), arrays)
 
     def save(self, path: Path) -> None:
         """Write ``head.safetensors`` in half precision; what is read back is what runs everywhere."""

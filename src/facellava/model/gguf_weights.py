@@ -7,6 +7,7 @@ puts them back.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from facellava.errors import DamagedCheckpoint
+from facellava.files import reading
 from facellava.model.decoder_onnx import DecoderConfig
 
 if TYPE_CHECKING:
@@ -61,11 +64,16 @@ def read_sizes(path: Path, *, max_positions: int = 2048) -> DecoderConfig:
     """Sizes alone of a ``llama`` GGUF file; no tensor is read.
 
     Raises:
-        ValueError: see :func:`read_gguf`.
+        DamagedCheckpoint: see :func:`read_gguf`.
     """
     from gguf import GGUFReader
 
-    return _sizes(GGUFReader(path), path.name, max_positions)
+    with _whole(path):
+        return _sizes(GGUFReader(path), path.name, max_positions)
+
+
+def _whole(path: Path) -> AbstractContextManager[None]:
+    return reading(path, "get the file again", DamagedCheckpoint)
 
 
 def _sizes(reader: GGUFReader, name: str, max_positions: int) -> DecoderConfig:
@@ -73,7 +81,7 @@ def _sizes(reader: GGUFReader, name: str, max_positions: int) -> DecoderConfig:
         return reader.fields[key].contents()
 
     if field("general.architecture") != "llama" or field("tokenizer.ggml.model") != "gpt2":
-        raise ValueError(f"{name}: expected a llama GGUF with a byte-level BPE tokenizer")
+        raise DamagedCheckpoint(f"{name}: expected a llama GGUF with a byte-level BPE tokenizer")
     return DecoderConfig(
         hidden_size=field("llama.embedding_length"),
         intermediate_size=field("llama.feed_forward_length"),
@@ -91,22 +99,27 @@ def read_gguf(path: Path, *, max_positions: int = 2048) -> LanguageModelFile:
     """Dequantise every tensor of a ``llama`` GGUF file (about five seconds for 135 M parameters).
 
     Raises:
-        ValueError: the file is not of the ``llama`` architecture or its tokenizer is not byte-level BPE.
+        DamagedCheckpoint: the file is damaged, no ``llama`` model, or its tokenizer is no byte-level BPE.
     """
     from gguf import GGUFReader
+
+    with _whole(path):
+        return _read(GGUFReader(path), path.name, max_positions)
+
+
+def _read(reader: GGUFReader, name: str, max_positions: int) -> LanguageModelFile:
     from gguf.quants import dequantize
 
-    reader = GGUFReader(path)
-    config = _sizes(reader, path.name, max_positions)
+    config = _sizes(reader, name, max_positions)
     weights = {}
     for tensor in reader.tensors:
-        name = _hf_name(tensor.name)
+        key = _hf_name(tensor.name)
         array = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if ".q_proj" in name:
+        if ".q_proj" in key:
             array = split_rotary_halves(array, config.num_attention_heads)
-        elif ".k_proj" in name:
+        elif ".k_proj" in key:
             array = split_rotary_halves(array, config.num_key_value_heads)
-        weights[name] = array
+        weights[key] = array
     return LanguageModelFile(config, weights, read_tokenizer(reader))
 
 

@@ -66,6 +66,10 @@ class TalkDataset(Dataset[Item]):
         return Item(ref, talk, text, inputs, None)
 
 
+WIDTH_STEP = 32
+"""Batches are as wide as a multiple of it: kernels are compiled, and memory is cut up, for each shape anew."""
+
+
 class Collator:
     """Rows to a right-padded batch.
 
@@ -79,7 +83,8 @@ class Collator:
 
     def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
         """Model inputs, with ``tasks`` (names) and ``broken`` beside them."""
-        width = max(len(item.text.ids) for item in items)
+        longest = max(len(item.text.ids) for item in items)
+        width = -(-longest // WIDTH_STEP) * WIDTH_STEP
         batch: dict[str, Any] = {
             "input_ids": torch.full((len(items), width), self.pad_id),
             "attention_mask": torch.zeros(len(items), width, dtype=torch.long),

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from facellava.files import atomic_path, write_atomic
+from facellava.errors import DamagedCheckpoint
+from facellava.files import atomic_path, reading, write_atomic
 
 WEIGHTS, OPTIMIZER, SCHEDULER = "weights.safetensors", "optimizer.safetensors", "scheduler.json"
 STAGING = ".saving"
@@ -30,8 +32,12 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: Any = None) -> N
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """What :func:`save_tensors` wrote."""
-    with safe_open(path, "pt") as file:
+    """What :func:`save_tensors` wrote.
+
+    Raises:
+        DamagedCheckpoint: the file is not what was written.
+    """
+    with _whole(path), safe_open(path, "pt") as file:
         facts = json.loads((file.metadata() or {}).get("facts", "null"))
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - not a mapping
 
@@ -84,6 +90,21 @@ def load_random(path: Path) -> None:
 def save_json(path: Path, record: Any) -> None:
     """Write JSON atomically."""
     write_atomic(path, json.dumps(record, indent=1) + "\n")
+
+
+def load_json(path: Path) -> Any:
+    """What :func:`save_json` wrote into a checkpoint.
+
+    Raises:
+        DamagedCheckpoint: the file is not what was written.
+    """
+    with _whole(path):
+        return json.loads(path.read_bytes())
+
+
+def _whole(path: Path) -> AbstractContextManager[None]:
+    advice = f"delete {path.parent}, and the run goes on from the checkpoint before it"
+    return reading(path, advice, DamagedCheckpoint)
 
 
 def checkpoints(folder: Path) -> list[Path]:

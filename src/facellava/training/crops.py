@@ -13,7 +13,7 @@ from facellava import weights
 from facellava.errors import DamagedMedia
 from facellava.face import FaceFrontEnd, read_media
 from facellava.face.crop import square_around
-from facellava.types import CROP_SIZE, N_BLENDSHAPES, FaceClip, Media, Quality, Source
+from facellava.types import CROP_SIZE, N_BLENDSHAPES, Crop, FaceClip, Media, Quality, Source
 
 ALL_FRAMES = 100_000
 """More than a clip has."""
@@ -26,13 +26,15 @@ class Known(NamedTuple):
     blendshapes: NDArray[np.float32] | None
 
 
-def crop_clip(media: bytes | Path, known: Known, blendshapes: bool, *, margin: float, name: str) -> FaceClip:
+def crop_clip(
+    media: bytes | Path, known: Known, blendshapes: bool, *, margin: float, crop: Crop, name: str
+) -> FaceClip:
     """A clip of crops that were cut before.
 
     Args:
         media: the crops, 256 x 256, as a file or its bytes.
         known: what is None is measured on the crops; blendshapes only with ``blendshapes``, else they are zero.
-        margin: of the crops. name: for messages.
+        margin, crop: how the crops were cut. name: for messages.
 
     Raises:
         DamagedMedia: crops of another size, or landmarks of another number. Errors of ``read_media``, and of the front
@@ -64,6 +66,7 @@ def crop_clip(media: bytes | Path, known: Known, blendshapes: bool, *, margin: f
         quality=Quality(CROP_SIZE, 100.0, 0.0, 0.0, 0.0, 1.0),
         source=Source(seen.sha256, seen.fps, seen.duration),
         margin=margin,
+        crop=crop,
     )
 
 

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from facellava.errors import DamagedMedia, FacellavaError, FileMissing
-from facellava.files import write_atomic
+from facellava.errors import DamagedFile, DamagedMedia, FacellavaError, FileMissing
+from facellava.files import reading, write_atomic
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
 from facellava.model.frames import frame_indices
 from facellava.model.processing import FaceLlavaProcessor
@@ -63,9 +62,10 @@ class FeatureCache:
         if not path.is_file():
             return None
         try:
-            return {name: value.float() for name, value in load_file(path).items()}
-        except SafetensorError:
-            return None  # damaged on disk; it is computed and written again
+            with reading(path):
+                return {name: value.float() for name, value in load_file(path).items()}
+        except DamagedFile:
+            return None  # it is computed and written again
 
     def put(self, address: str, inputs: Inputs) -> None:
         """Keep an entry; maps in half precision, everything else as it is."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from facellava.errors import DamagedMedia, UsageError
 from facellava.face import read_media
+from facellava.files import is_inside
 from facellava.training.crops import ALL_FRAMES, Known, crop_clip
 from facellava.training.talks import MIXED, Talk, digest_of, labels_of, task_of
 from facellava.types import CROP_SIZE, FaceClip
@@ -54,6 +55,9 @@ class LlavaFolder:
         media = entry.get("image") or entry.get("video")
         if not isinstance(media, str):
             raise UsageError(f"{where} names neither image nor video")
+        for name in (media, entry.get("landmarks"), entry.get("blendshapes")):
+            if name is not None and not is_inside(self.path, str(name)):
+                raise UsageError(f"{where}: {name} is not below {self.path}")
         facts = entry.get("rows") or [{}]
         first = facts[0]
         labels: dict[str, Any] = {}
@@ -77,6 +81,7 @@ class LlavaFolder:
             place=(media, entry.get("landmarks"), entry.get("blendshapes"), first.get("clip", "")),
             origins=frozenset({source, *name.split("/")[:-1]}),
             fold=int((first.get("meta") or {}).get("fold", 0)),
+            crop=first.get("crop", "centred"),
         )
 
     def _frames(self, entry: Mapping[str, Any], first: Mapping[str, Any], media: str) -> int:
@@ -106,7 +111,7 @@ class LlavaFolder:
         media, landmarks, shapes, _ = talk.place
         points = self._array(landmarks, (68, 2))
         known = Known(None if points is None else points / np.float32(CROP_SIZE), self._array(shapes, (52,)))
-        return crop_clip(self.path / media, known, blendshapes, margin=talk.margin, name=talk.id)
+        return crop_clip(self.path / media, known, blendshapes, margin=talk.margin, crop=talk.crop, name=talk.id)
 
     def _array(self, name: str | None, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
         """(T, *shape) out of a file that holds one for each frame, or the one of a picture."""

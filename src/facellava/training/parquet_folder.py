@@ -11,13 +11,15 @@ from typing import Any
 
 from facellava.arrow import ARRAYS, arrays_of
 from facellava.errors import FileMissing, MissingExtra
+from facellava.files import read_json, reading
 from facellava.training.crops import Known, crop_clip
 from facellava.training.talks import Talk, digest_of, labels_of, task_of
 from facellava.types import FaceClip
 
 _INDEX = ("id", "source", "split", "subject", "task", "label", "labels", "known", "years", "question", "description")
-_FACTS = ("clip", "sha256", "times", "margin", "meta")
+_FACTS = ("clip", "sha256", "times", "margin", "crop", "meta")
 _PIXELS = ("image", "video", *ARRAYS)
+_ADVICE = "run the build again"
 _GROUPS_KEPT = 8
 """Row groups (of 200 rows as we write them) whose pixels are kept, so that neighbours are not read again."""
 
@@ -30,7 +32,7 @@ class ParquetFolder:
         multi_turn: all rows about a face become one conversation, in order of their ids.
 
     Raises:
-        MissingExtra: no ``pyarrow``.
+        MissingExtra: no ``pyarrow``. DamagedFile: a file cannot be read.
     """
 
     def __init__(self, path: Path, *, multi_turn: bool = False) -> None:
@@ -52,7 +54,7 @@ class ParquetFolder:
     def _read_index(self) -> Iterator[tuple[Talk, str]]:
         group_number = -1
         for file_number, path in enumerate(self._files):
-            with self._pq.ParquetFile(path) as file:
+            with reading(path, _ADVICE), self._pq.ParquetFile(path) as file:
                 names = set(file.schema_arrow.names)
                 columns = [name for name in (*_INDEX, *_FACTS) if name in names]
                 for group in range(file.num_row_groups):
@@ -79,6 +81,7 @@ class ParquetFolder:
             place=(place, record["clip"]),
             origins=frozenset({self._origins.get(source, source), *str(record["id"]).split("/")[:-1]}),
             fold=int(meta.get("fold", 0)),
+            crop=record.get("crop") or "centred",
         )
 
     def address(self, talk: Talk) -> str:
@@ -100,7 +103,7 @@ class ParquetFolder:
             FileMissing: the row holds no pixels. DamagedMedia and the like: they cannot be decoded.
         """
         media, known = self._stored_clip(talk)
-        return crop_clip(media, known, blendshapes, margin=talk.margin, name=talk.id)
+        return crop_clip(media, known, blendshapes, margin=talk.margin, crop=talk.crop, name=talk.id)
 
     def _stored_clip(self, talk: Talk) -> tuple[bytes, Known]:
         (file, group, row), _ = talk.place
@@ -118,7 +121,7 @@ class ParquetFolder:
         if key in self._pixels:
             self._pixels.move_to_end(key)
             return self._pixels[key]
-        with self._pq.ParquetFile(self._files[file]) as opened:
+        with reading(self._files[file], _ADVICE), self._pq.ParquetFile(self._files[file]) as opened:
             names = set(opened.schema_arrow.names)
             table = opened.read_row_group(group, columns=[name for name in _PIXELS if name in names])
         found = {name: table.column(name).to_pylist() for name in ("image", "video")}
@@ -136,7 +139,7 @@ def _readers(path: Path) -> dict[str, str]:
     file = path / "recipe.json"
     if not file.is_file():
         return {}
-    record = json.loads(file.read_text(encoding="utf-8"))
+    record = read_json(file)
     return {item.get("rename") or item["name"]: item["name"] for item in record.get("sources", [])}
 
 

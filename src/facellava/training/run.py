@@ -17,6 +17,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from facellava.errors import RunMismatch, TooManyBroken, UsageError
+from facellava.files import json_row, read_json, write_atomic
 from facellava.model.config import ExpertVisionConfig
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.expert_report import ExpertHead
@@ -35,6 +36,7 @@ from facellava.training.talks import Corpus, Talk, load_corpus
 from facellava.training.texts import TextEncoder
 from facellava.training.trainer import FaceLlavaTrainer
 from facellava.training.watch import Describer, Watch
+from facellava.types import Crop
 
 BROKEN, RECIPE, MANIFEST, TOWER = "broken.jsonl", "recipe.json", "manifest.json", "tower.safetensors"
 Show = Callable[[str], None]
@@ -86,7 +88,7 @@ def claim(out: Path, recipe: TrainRecipe, corpus: Corpus) -> None:
     wanted = {"recipe": recipe.hash, "data": corpus.digest}
     path = out / MANIFEST
     if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = read_json(path)
         for name, value in wanted.items():
             if there.get(name) != value:
                 raise RunMismatch(f"{out} holds a run of another {name}: name another folder, or delete this one")
@@ -116,7 +118,7 @@ class Run:
 def prepare(recipe: TrainRecipe, corpus: Corpus, out: Path, show: Show, progress: Progress) -> Run:
     """Model, features and expert head, before the first stage."""
     model, processor, new_tower = assemble(recipe.model, corpus)
-    check_margin(corpus, model.config.crop_margin)
+    check_crops(corpus, model.config.crop_margin, model.config.crop)
     cache = None
     if recipe.data.cache:
         if model.config.fusion.uses_parsing and not isinstance(model.config.vision, ExpertVisionConfig):
@@ -134,9 +136,14 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, out: Path, show: Show, progress
     return run
 
 
-def check_margin(corpus: Corpus, margin: float) -> None:
-    """Raises ``UsageError`` where crops have another margin than the model expects."""
+def check_crops(corpus: Corpus, margin: float, crop: Crop) -> None:
+    """Raises ``UsageError`` where faces were cut otherwise than the model expects."""
     for talk in corpus.talks:
+        if talk.crop != crop:
+            raise UsageError(
+                f"{talk.id} is a {talk.crop} crop, the model expects {crop} ones: build the data with "
+                f"preprocess.crop = '{crop}'"
+            )
         if abs(talk.margin - margin) > 1e-6:
             raise UsageError(
                 f"{talk.id} was cropped with margin {talk.margin:g}, the model expects {margin:g}: build the data with "
@@ -191,7 +198,11 @@ class BrokenLedger:
         self.path, self.most = path, most
         self.known: set[str] = set()
         if path.is_file():
-            self.known = {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()}
+            rows = [json_row(line) for line in path.read_bytes().splitlines()]
+            kept = [row for row in rows if row and "id" in row]
+            self.known = {row["id"] for row in kept}
+            if len(kept) < len(rows):  # what is appended must not continue half a line
+                write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
     def __call__(self, broken: list[Broken]) -> None:
         """Raises ``TooManyBroken``."""

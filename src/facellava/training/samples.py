@@ -21,6 +21,7 @@ from torch import Tensor
 
 from facellava import tasks
 from facellava.errors import FileMissing
+from facellava.files import reading
 from facellava.model.expert_report import HeadSpec
 from facellava.runtime.build import CROP_MARGIN
 from facellava.runtime.report import SINGLE
@@ -71,13 +72,15 @@ def load_rows(folder: Path, rows: Path) -> Samples:
     """A folder's features with the rows of another file of as many lines.
 
     Raises:
-        FileMissing: the folder holds no features.
+        FileMissing: the folder holds no features. DamagedFile: a file of it cannot be read.
     """
     path = folder / "features.safetensors"
     if not path.is_file():
         raise FileMissing(f"{path} is missing: build it with python -m facellava.training.build_default")
-    arrays = load_file(path)
-    lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    with reading(path, "build the folder again"):
+        arrays = load_file(path)
+    with reading(rows, "build the folder again"):
+        lines = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     assert len(lines) == len(arrays["maps"]), f"{rows.name} and features.safetensors disagree in length"
     return Samples(arrays["maps"], arrays["values"], arrays["landmarks"], lines)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from facellava import tasks
 from facellava.errors import FileMissing, UsageError
+from facellava.files import reading
 from facellava.training.recipe import DataConfig
-from facellava.types import FaceClip
+from facellava.types import Crop, FaceClip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,7 @@ class Talk:
         turns: (question, answer) each.
         labels: what is known of the face: ``expression`` and ``deepfake`` as names, ``age`` in years, action units and
             attributes as booleans by their own names.
-        frames: crops of the clip. digest: of the medium, "" where unknown; margin: of the crops.
+        frames: crops of the clip. digest: of the medium, "" where unknown; margin, crop: how the crops were cut.
         group: what is read from disk together. place: where the folder finds it.
         fold: official fold, 0 where there is none. report: what opens the conversation, None where it is still to be
             found by the expert head.
@@ -57,6 +58,7 @@ class Talk:
     origins: frozenset[str] = frozenset()
     fold: int = 0
     report: str | None = None
+    crop: Crop = "centred"
 
 
 class TalkFolder(Protocol):
@@ -261,5 +263,6 @@ def _stated(folder: Path) -> dict[str, str]:
     path = folder / "croissant.json"
     if not path.is_file():
         return {}
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return {item["name"]: item["sha256"] for item in record.get("distribution", []) if "sha256" in item}
+    with reading(path, "run the build again"):
+        record = json.loads(path.read_bytes())
+        return {item["name"]: item["sha256"] for item in record.get("distribution", []) if "sha256" in item}

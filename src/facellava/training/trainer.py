@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +160,7 @@ class FaceLlavaTrainer(Trainer):
             return
         optimizer, scheduler = self._parts()
         optimizer.load_state_dict(io.load_optimizer(Path(checkpoint) / io.OPTIMIZER))
-        scheduler.load_state_dict(json.loads((Path(checkpoint) / io.SCHEDULER).read_text(encoding="utf-8")))
+        scheduler.load_state_dict(io.load_json(Path(checkpoint) / io.SCHEDULER))
 
     def _parts(self) -> tuple[Any, Any]:
         assert self.optimizer is not None and self.lr_scheduler is not None

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 from facellava import settings
 from facellava.errors import FileMissing
 from facellava.tasks.task import Task
-from facellava.types import FaceClip, LabelValue, MediaKind, Precision
+from facellava.types import Crop, FaceClip, LabelValue, MediaKind, Precision
 
 PACKAGE = "facellava.evaluation"
 Purpose = Literal["metric", "reasoning"]
@@ -90,7 +90,7 @@ class Respondent(Protocol):
 
     Attributes:
         name: in folders and reports. identity: hash of whatever determines the answers: weights, prompts, settings.
-        margin: of the crops that it wants. needs_media: False where it looks at no face.
+        margin, crop: of the crops that it wants. needs_media: False where it looks at no face.
         combined: one answer serves both purposes, so that only ``metric`` is asked.
         concurrency: answers under way at once.
     """
@@ -98,6 +98,7 @@ class Respondent(Protocol):
     name: str
     identity: str
     margin: float
+    crop: Crop
     needs_media: bool
     combined: bool
     concurrency: int
@@ -125,8 +126,8 @@ class RespondentConfig:
             price_output: of a service, as for annotators.
         concurrency: calls under way at once, of services.
         max_tokens: of an answer for metrics; four times as many for reasoning, and for models that always explain.
-        margin: how much wider than the detector's box the crop is that it sees; 0 as in the paper. Models of ours use
-            the margin that they were trained with.
+        margin: how much wider than the detector's box the crop is that it sees; 0 as in the paper.
+        crop: where it lies, see ``types.Crop``. Models of ours use the margin and crop that they were trained with.
         batch: ask through the service's batch interface.
         precision: of a model of ours, see ``facellava.load``; empty as it runs.
         note: where its weights or its access come from, for people.
@@ -148,6 +149,7 @@ class RespondentConfig:
     concurrency: int = 8
     max_tokens: int = 64
     margin: float = 0.0
+    crop: Crop = "centred"
     batch: bool = False
     precision: Literal["", "fp32", "bf16", "int8", "int4"] = ""
     note: str = ""

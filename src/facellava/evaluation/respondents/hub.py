@@ -13,7 +13,7 @@ from facellava.errors import FileMissing, MissingExtra
 from facellava.evaluation.respondents.base import Ask, Reply, RespondentConfig, digest_of_folder, identity_of
 from facellava.evaluation.respondents.service import shown_frames
 from facellava.instruct.prompts import fingerprint_of, question_prompt
-from facellava.types import FaceClip
+from facellava.types import Crop, FaceClip
 
 
 class HubRespondent:
@@ -44,6 +44,7 @@ class HubRespondent:
         self._model: Any = model.to(device).eval()
         self._torch, self._tokens = torch, config.max_tokens
         self.name, self.margin = config.name, config.margin
+        self.crop: Crop = config.crop
         folder = Path(config.model)
         weights = digest_of_folder(folder) if folder.is_dir() else config.model
         revision = str(getattr(model.config, "_commit_hash", None))

@@ -21,7 +21,7 @@ from facellava.face import blendshape_names
 from facellava.model.experts import FACEX_LABELS, ExpertEncoder, Opinions, opinions
 from facellava.model.frames import frame_indices
 from facellava.runtime.build import CROP_MARGIN
-from facellava.types import FaceClip, LabelValue
+from facellava.types import Crop, FaceClip, LabelValue
 
 
 class RecordedRespondent:
@@ -38,6 +38,7 @@ class RecordedRespondent:
         if not path.is_file():
             raise FileMissing(f"{path} is missing: give a file of JSON lines with 'id' and 'text'")
         self.name, self.margin = config.name, config.margin
+        self.crop: Crop = config.crop
         data = path.read_bytes()
         self.identity = identity_of("answers", hashlib.sha256(data).hexdigest())
         self._texts: dict[tuple[str, str], str] = {}
@@ -80,6 +81,7 @@ class ExpertRespondent:
     """
 
     needs_media, combined, concurrency, margin = True, True, 1, CROP_MARGIN
+    crop: Crop = "centred"
 
     def __init__(self, config: RespondentConfig) -> None:
         readers: dict[str, tuple[str, Callable[[FaceClip, Ask], Prediction]]] = {
@@ -134,6 +136,7 @@ class TrivialRespondent:
     """
 
     needs_media, combined, concurrency, margin = False, True, 1, 0.0
+    crop: Crop = "centred"
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from facellava.results import AgeResult, TaskResult
 from facellava.runtime.build import DEFAULT_MODEL, ModelCard
 from facellava.runtime.engine import Seen
 from facellava.tasks.task import all_tasks, fill_media
-from facellava.types import FaceClip
+from facellava.types import Crop, FaceClip
 
 LONGER = 4
 """These models explain with the label, so that an answer needs more tokens than a word."""
@@ -45,6 +45,7 @@ class OwnRespondent:
         source = None if config.model == DEFAULT else config.model
         self.model: Analyzer = load(source, threads=threads, precision=config.precision or None, progress=False)
         self.name, self.margin = config.name, self.model.engine.margin
+        self.crop: Crop = self.model.engine.crop
         self._typed, self._text, self._tokens = typed, text, LONGER * config.max_tokens
         self.identity = identity_of(
             digest_of_folder(folder), _base(folder), _words(), self.model.name, typed, text, self._tokens

@@ -22,7 +22,7 @@ from facellava.llm import (
     require_consent,
 )
 from facellava.model.frames import frame_indices
-from facellava.types import FaceClip
+from facellava.types import Crop, FaceClip
 
 FRAMES = 8
 JPEG_QUALITY = 95
@@ -55,7 +55,9 @@ class ServiceRespondent:
             raise UsageError(NO_PRICES)
         self.client = connect(provider_config(config, calls), CallCache(calls), budget)
         require_consent(self.client, allowed)
-        self.name, self.margin, self.concurrency = config.name, config.margin, config.concurrency
+        self.name, self.concurrency = config.name, config.concurrency
+        self.margin = config.margin
+        self.crop: Crop = config.crop
         self._config, self.batch = config, config.batch
         asked = fingerprint_of("ask")
         self.identity = identity_of(self.client.name, config.model, config.max_tokens, asked, JPEG_QUALITY)

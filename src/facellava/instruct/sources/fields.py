@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from facellava.errors import LabelUnknown, SourceLayout, UsageError
+from facellava.files import is_inside
 from facellava.types import Sample
 
 from .base import SourceInfo
@@ -24,18 +25,26 @@ VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".wmv")
 
 
 def reader(info: SourceInfo) -> Callable[[Callable[..., Iterator[Sample]]], Callable[..., Iterator[Sample]]]:
-    """Makes a ``read`` refuse splits and options that ``info`` does not name, before the first sample is asked for."""
+    """Makes a ``read`` refuse splits and options that ``info`` does not name, before the first sample is asked for, and
+    annotations that name files outside of the dataset's folder."""
 
     def wrap(read: Callable[..., Iterator[Sample]]) -> Callable[..., Iterator[Sample]]:
         @functools.wraps(read)
         def checked(root: Path, split: str, **options: object) -> Iterator[Sample]:
             check_split(info, split)
             no_options(info, options)
-            return read(Path(root), split, **options)
+            return _inside(info, Path(root), read(Path(root), split, **options))
 
         return checked
 
     return wrap
+
+
+def _inside(info: SourceInfo, root: Path, samples: Iterator[Sample]) -> Iterator[Sample]:
+    for sample in samples:
+        if not is_inside(root, str(sample.media)):
+            raise SourceLayout(f"{info.name}: {sample.id} names {sample.media}, which is not below {root}")
+        yield sample
 
 
 @contextmanager
