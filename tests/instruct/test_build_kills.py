@@ -72,6 +72,7 @@ def kill_and_compare(tmp_path: Path, kills: int, images: int) -> None:
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
+@pytest.mark.slow
 def test_killed_twice(tmp_path: Path) -> None:
     kill_and_compare(tmp_path, kills=2, images=4)
 

@@ -112,6 +112,7 @@ def test_threads_hand_over_what_is_done_before_they_fail() -> None:
     assert {0, 1, 2} <= set(got) and 3 not in got and len(got) < 100
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 def test_ray_gives_every_item_once_and_survives_a_crash() -> None:
     pytest.importorskip("ray", reason="needs the ray extra")

@@ -71,7 +71,8 @@ def test_the_changelog_knows_the_version() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell: str, tmp_path: Path) -> None:
-    done = run(sys.executable, "-m", "facellava", "--show-completion", shell, folder=tmp_path)
+    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else typer shows the shell that it runs in
+    done = run(sys.executable, "-m", "facellava", "--show-completion", shell, folder=tmp_path, **named)
     assert done.returncode == 0, done.stderr
     assert f"_FACELLAVA_COMPLETE=complete_{shell}" in done.stdout
 

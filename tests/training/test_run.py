@@ -241,7 +241,7 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
         "data.multi_turn": "true",
         "model.layers": "1",
         "lora.rank": "2",
-        **{f"stages.{name}.conversations": "4" for name in ("align", "finetune")},
+        **{f"stages.{stage.name}.conversations": "4" for stage in load_recipe("default").stages},
         "watch.log_steps": "1",
         "watch.samples": "1",
         "watch.sample_tokens": "4",

@@ -59,6 +59,7 @@ def assert_same(out: Path, whole: Path) -> None:
     assert not [p for p in out.rglob(".*") if p.is_dir()], "nothing half done is left"
 
 
+@pytest.mark.slow
 def test_killed_in_steps_and_in_saves(recipe: Path, whole: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments of both stages, and in the middle of writing a checkpoint; then to the end."""
     out, rng = tmp_path / "out", random.Random(0)
@@ -79,6 +80,7 @@ def test_killed_in_steps_and_in_saves(recipe: Path, whole: Path, tmp_path: Path)
     assert_same(out, whole)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(recipe: Path, whole: Path, tmp_path: Path) -> None:
     """The same steps by two processes over gloo: losses within 1e-3, weights within 2e-3 after 40 steps of AdamW."""
     out = tmp_path / "out"

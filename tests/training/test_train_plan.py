@@ -105,6 +105,7 @@ print(json.dumps({"peak": peak - before}))
 """
 
 
+@pytest.mark.slow
 def test_memory_is_what_a_real_step_takes(tmp_path: Path) -> None:
     """Peak of the resident set over two real steps of a model of 60 million parameters: within 15 %."""
     path = write_recipe(

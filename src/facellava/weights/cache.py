@@ -133,7 +133,7 @@ def check(path: Path, sha256: str, size: int, *, fresh: bool = False) -> bool:
     mark = _mark_path(path)
     wanted = json.dumps({"sha256": sha256, **state})
     with contextlib.suppress(OSError):  # no mark, or not ours to read: hash
-        if not fresh and mark.read_text(encoding="utf-8") == wanted:
+        if not fresh and mark.read_bytes() == wanted.encode():
             return True
     if file_sha256(path) != sha256:
         clear_mark(path)

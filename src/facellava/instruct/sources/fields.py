@@ -24,16 +24,23 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".wmv")
 
 
-def reader(info: SourceInfo) -> Callable[[Callable[..., Iterator[Sample]]], Callable[..., Iterator[Sample]]]:
+def reader(
+    info: SourceInfo, *, elsewhere: bool = False
+) -> Callable[[Callable[..., Iterator[Sample]]], Callable[..., Iterator[Sample]]]:
     """Makes a ``read`` refuse splits and options that ``info`` does not name, before the first sample is asked for, and
-    annotations that name files outside of the dataset's folder."""
+    annotations that name files outside of the dataset's folder.
+
+    Args:
+        elsewhere: the source is made of others, whose folders the user names and whose readers look after themselves.
+    """
 
     def wrap(read: Callable[..., Iterator[Sample]]) -> Callable[..., Iterator[Sample]]:
         @functools.wraps(read)
         def checked(root: Path, split: str, **options: object) -> Iterator[Sample]:
             check_split(info, split)
             no_options(info, options)
-            return _inside(info, Path(root), read(Path(root), split, **options))
+            samples = read(Path(root), split, **options)
+            return samples if elsewhere else _inside(info, Path(root), samples)
 
         return checked
 

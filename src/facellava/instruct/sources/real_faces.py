@@ -33,7 +33,7 @@ INFO = SourceInfo(
 )
 
 
-@reader(INFO)
+@reader(INFO, elsewhere=True)
 def read(root: Path, split: str, **folders: str) -> Iterator[Sample]:
     """The clips of one split of all parts that are there, with the label ``real``.
 
