@@ -15,7 +15,8 @@ from facellava.errors import FacellavaError, MissingExtra
 from facellava.notice import TEXT
 
 if TYPE_CHECKING:
-    import gradio
+    # not among the tools for working on this: it holds Pillow back
+    import gradio  # pyright: ignore[reportMissingImports]
 
 __all__ = ["build", "demo"]
 
@@ -86,7 +87,7 @@ def _gradio() -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        import gradio
+        import gradio  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingExtra("gradio", "the demo page") from error
     return gradio
@@ -94,7 +95,7 @@ def _gradio() -> Any:
 
 def _given(gr: Any, data: bytes | None) -> bytes:
     if data is None:
-        raise gr.Error("choose a picture or a video first")
+        raise gr.Error("choose a picture or a video first", print_exception=False)
     return data
 
 
@@ -103,7 +104,7 @@ def _told(gr: Any, work: Any) -> Any:
     try:
         return work()
     except FacellavaError as error:
-        raise gr.Error(str(error)) from error
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 def main() -> None:

@@ -147,9 +147,13 @@ def run_page(page: str, folder: Path, only: list[Block] | None = None) -> None:
 
 
 def check_console(block: Block, folder: Path) -> None:
-    """The documented output is what comes, but for numbers and a few words."""
+    """Commands succeed, and what the page shows of their output is what comes, but for numbers and a few words."""
     for command, documented in docs_blocks.commands(block.code):
-        seen = printed(execute("sh", command, folder))
+        done = execute("sh", command, folder)
+        seen = printed(done)
+        assert done.returncode == 0, f"{block.where}: $ {command}\n{seen}"
+        if not documented.strip():
+            continue
         agreement = docs_blocks.alike(documented, seen)
         assert agreement >= ALIKE, f"{block.where}: $ {command}\n{seen}\nagrees with the page by {agreement:.2f}"
 

@@ -15,6 +15,7 @@ import pytest
 from page_world import Visit, chromium, moving, until, visiting
 from PIL import Image
 from server_world import KEY, Running, blank, data_url, decoder, picture, picture_url, serving, two_faces
+from server_world import until as happened
 from test_server_typed import schema
 
 from facellava.analyzer import Analyzer
@@ -395,9 +396,13 @@ def test_every_control_has_a_name(visit: Visit) -> None:
 
 
 def test_a_file_is_forgotten_when_one_starts_again(visit: Visit, running: Running) -> None:
-    page = visit.photo()
-    with page.expect_response(lambda response: response.request.method == "DELETE") as response:
-        page.click("#again")
-    assert response.value.json()["deleted"]
+    page = visit.open()
+    page.check("#consent")
+    with page.expect_response("**/v1/files") as response:
+        visit.choose(picture(), "me.png", "image/png")
+    path = f"/v1/files/{response.value.json()['id']}"
+    page.wait_for_selector(".card")
+    assert running.http.get(path).status_code == 200
+    page.click("#again")
     page.wait_for_selector("#drop:visible")
-    assert running.http.get(response.value.url).status_code == 404
+    happened(lambda: running.http.get(path).status_code == 404)

@@ -160,9 +160,8 @@ def test_the_command_line(model: Analyzer, video: Path, whole: Path, tmp_path: P
 def test_killed_at_any_moment(video: Path, whole: Path, tmp_path: Path) -> None:
     """SIGKILL, again and again, until it is done: nothing lost, nothing twice."""
     out, kills = tmp_path / "out", 0
-    (tmp_path / "model").mkdir()
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "model"), str(video), str(out)]
-    for _ in range(40):
+    command = [sys.executable, str(SCRIPT), str(video), str(out)]
+    for _ in range(40):  # more often than there are windows
         process = subprocess.Popen(command)
         seen = (out / JOURNAL).stat().st_size if (out / JOURNAL).exists() else 0
         while process.poll() is None and ((out / JOURNAL).stat().st_size if (out / JOURNAL).exists() else 0) <= seen:
@@ -174,8 +173,7 @@ def test_killed_at_any_moment(video: Path, whole: Path, tmp_path: Path) -> None:
         process.wait()
         kills += 1
     else:
-        record_done = subprocess.run(command, check=True, timeout=250)
-        assert record_done.returncode == 0
+        pytest.fail("it never came to its end")
     assert kills >= 3
     for name in (JOURNAL, CSV, SUMMARY):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
@@ -184,11 +182,10 @@ def test_killed_at_any_moment(video: Path, whole: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     """Peaks of two processes, one with a video ten times as long: no more than noise between them."""
-    (tmp_path / "model").mkdir()
     peaks = []
     for minutes in (1, 10):
         path = film(tmp_path / f"{minutes}.mp4", lambda _: wall(), seconds=60 * minutes, rate=5)
-        command = [sys.executable, str(SCRIPT), str(tmp_path / "model"), str(path), str(tmp_path / str(minutes))]
+        command = [sys.executable, str(SCRIPT), str(path), str(tmp_path / str(minutes))]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=280)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
     print(f"\npeaks {peaks} MiB")

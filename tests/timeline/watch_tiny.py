@@ -1,9 +1,10 @@
-"""``timeline.record`` with the tiny model in its own process; prints its peak in KiB: watch_tiny.py MODEL VIDEO OUT."""
+"""``timeline.record`` with the tiny model in its own process; prints its peak in KiB: watch_tiny.py VIDEO OUT."""
 
 from __future__ import annotations
 
 import resource
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "runtime"))
@@ -24,5 +25,6 @@ def main(folder: Path, video: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    with tempfile.TemporaryDirectory() as made:
+        main(Path(made), sys.argv[1], sys.argv[2])
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
