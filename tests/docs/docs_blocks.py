@@ -72,6 +72,11 @@ class Block(NamedTuple):
         return self.language in SHELLS or (not self.language and _typed(self.code))
 
     @property
+    def typed(self) -> str:
+        """What a user types: of a console block the commands alone."""
+        return "\n".join(c.command for c in commands(self.code)) if self.language == "console" else self.code
+
+    @property
     def can_run(self) -> bool:
         return self.is_shell or self.language in ("python", "toml")
 

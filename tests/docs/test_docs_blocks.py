@@ -117,7 +117,7 @@ def unknown(words: list[str]) -> list[str]:
 @pytest.mark.parametrize("page", pages())
 def test_verbs_and_options_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    typed = "\n".join(block.code for block in read(page) if block.is_shell)
+    typed = "\n".join(block.typed for block in read(page) if block.is_shell)
     prose = "\n".join(re.findall(r"`(facellava [a-z][^`\n]*)`", text))
     wrong = {" ".join(words): bad for words in spoken(typed + "\n" + prose) if (bad := unknown(words))}
     assert not wrong
