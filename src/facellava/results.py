@@ -197,6 +197,10 @@ class ResultError:
     code: str
     message: str
 
+    def to_dict(self) -> dict[str, str]:
+        """Plain values for JSON."""
+        return {"code": self.code, "message": self.message}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaResult:
@@ -225,7 +229,7 @@ class MediaResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: the object of ``docs/output.md``."""
-        error = self.error and {"code": self.error.code, "message": self.error.message}
+        error = self.error and self.error.to_dict()
         return {
             "version": SCHEMA_VERSION,
             "media": self.media,

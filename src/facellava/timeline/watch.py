@@ -50,7 +50,7 @@ class WindowResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON (docs/timeline.md)."""
-        error = self.error and {"code": self.error.code, "message": self.error.message}
+        error = self.error and self.error.to_dict()
         return {
             "window": self.window,
             "start": round(self.start, 3),
@@ -67,9 +67,7 @@ class WindowResult:
 
     def _repr_html_(self) -> str:
         title = f"{self.start:.1f} to {self.end:.1f} s"
-        error = self.error and {"code": self.error.code, "message": self.error.message}
-        faces = [face.to_dict() for face in self.faces]
-        return showing.media_html({"media": title, "kind": "window", "error": error, "faces": faces})
+        return showing.media_html({**self.to_dict(), "media": title, "kind": "window"})
 
 
 @dataclass(frozen=True, slots=True)
