@@ -177,7 +177,7 @@ def prepare_tower(run: Run) -> None:
     if not path.is_file() and hardware.is_main():
         if reports:
             found = ExpertHead.load(head_path).arrays
-            scale = {name: torch.from_numpy(found[name]) for name in ("map_mean", "map_std")}
+            scale = {name: torch.from_numpy(found[name]).float() for name in ("map_mean", "map_std")}
         else:
             scale = map_moments(run.corpus, run.inputs)
         io.save_tensors(path, scale)
