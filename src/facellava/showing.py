@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-__all__ = ["data_frame", "face_html", "face_row", "media_html", "plot_faces", "said"]
+__all__ = ["TITLES", "data_frame", "face_html", "face_row", "media_html", "plot_faces", "said"]
 
 TITLES = {
     "expression": "displayed expression",
@@ -39,7 +39,7 @@ def said(name: str, task: Mapping[str, Any]) -> str:
     if task["abstained"]:
         return f"no statement: {task['reason'] or 'the picture does not allow one'}"
     if task.get("label", "") is None or task.get("years", 0) is None:
-        return "the answer names none"
+        return "the answer makes no statement" if name == "deepfake" else "the answer names none"
     chances = task.get("probabilities", {})
 
     def part(label: str) -> str:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from facellava.results import (
-    ActionUnitsResult,
-    AgeResult,
-    AttributesResult,
-    DeepfakeResult,
-    ExpressionResult,
-    FaceResult,
-    MediaResult,
-    TaskResult,
-)
+from facellava.results import ActionUnitsResult, ExpressionResult, FaceResult, MediaResult, TaskResult
+from facellava.showing import TITLES, said
 from facellava.tasks import get
 
 __all__ = ["render"]
-
-_TITLES = {
-    "expression": "displayed expression",
-    "action_units": "movements",
-    "attributes": "attributes",
-    "age": "apparent age",
-    "deepfake": "authenticity",
-}
 
 
 def render(result: MediaResult, console: Console | None = None) -> None:
@@ -54,7 +36,7 @@ def _table(face: FaceResult) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, task in face.tasks.items():
-        table.add_row(_TITLES[name], _abstention(task) if task.abstained else _value(task))
+        table.add_row(TITLES[name], _value(name, task))
         if task.text and not task.abstained:
             table.add_row("", Text(task.text, style="italic"))
     if face.region_attention:
@@ -64,67 +46,30 @@ def _table(face: FaceResult) -> Table:
     return table
 
 
-def _value(task: TaskResult) -> Text:
-    match task:
-        case ExpressionResult():
-            return _expression(task)
-        case ActionUnitsResult():
-            return _units(task)
-        case AttributesResult():
-            return _attributes(task)
-        case AgeResult():
-            return _age(task)
-        case DeepfakeResult():
-            return _deepfake(task)
-    raise AssertionError(f"no rendering for {type(task).__name__}")
+def _value(name: str, task: TaskResult) -> Text:
+    """In the words of ``showing``; a terminal has room for the next expressions and for what the codes mean."""
+    if isinstance(task, ExpressionResult) and task.label is not None:
+        return _expression(task, task.label)
+    if isinstance(task, ActionUnitsResult) and not task.abstained:
+        return _units(task)
+    return Text(said(name, task.to_dict()))
 
 
-def _abstention(task: TaskResult) -> Text:
-    return Text(f"no statement: {task.reason or 'the picture does not allow one'}")
-
-
-def _percent(probabilities: dict[str, float], name: str | None) -> str:
+def _percent(probabilities: dict[str, float], name: str) -> str:
     return f" {probabilities[name]:.0%}" if name in probabilities else ""
 
 
-def _expression(task: ExpressionResult) -> Text:
-    if task.label is None:
-        return Text("the answer names none")
-    others = sorted((item for item in task.probabilities.items() if item[0] != task.label), key=lambda item: -item[1])
+def _expression(task: ExpressionResult, label: str) -> Text:
+    others = sorted((item for item in task.probabilities.items() if item[0] != label), key=lambda item: -item[1])
     rest = ", ".join(f"{name} {chance:.0%}" for name, chance in others[:2] if chance >= 0.05)
-    head = Text(task.label + _percent(task.probabilities, task.label), style="bold")
+    head = Text(label + _percent(task.probabilities, label), style="bold")
     return head.append(f"  ({rest})", style="not bold") if rest else head
 
 
-def _names(names: Iterable[str], words: dict[str, str], probabilities: dict[str, float]) -> Text:
-    parts = [f"{name}{words.get(name, '')}{_percent(probabilities, name)}" for name in names]
-    return Text(", ".join(parts) or "none clearly visible")
-
-
 def _units(task: ActionUnitsResult) -> Text:
-    words = {label.name: f" {label.text}" for label in get("action_units").labels}
-    return _names(task.active, words, task.probabilities)
-
-
-def _attributes(task: AttributesResult) -> Text:
-    return _names((name.replace("_", " ") for name in task.present), {}, {})
-
-
-def _age(task: AgeResult) -> Text:
-    if task.years is None:
-        return Text("the answer names none")
-    span = f", between {task.range[0]} and {task.range[1]}" if task.range else ""
-    return Text(f"about {task.years} years{span} (an estimate)")
-
-
-def _deepfake(task: DeepfakeResult) -> Text:
-    chance = _percent(task.probabilities, "fake").strip()
-    if task.label is None:
-        return Text("the answer makes no statement")
-    score = f" (model's score for manipulation: {chance})" if chance else ""
-    if task.label == "fake":
-        return Text("possible manipulation" + score + "; this is no proof")
-    return Text("no sign of manipulation found" + score + "; this is no proof")
+    words = {label.name: label.text for label in get("action_units").labels}
+    parts = [f"{name} {words[name]}{_percent(task.probabilities, name)}" for name in task.active]
+    return Text(", ".join(parts) or "none clearly visible")
 
 
 def _regions(shares: dict[str, float]) -> Text:
