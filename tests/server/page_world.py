@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
-import av
-import numpy as np
 import pytest
-from PIL import Image
-from server_world import Running, picture
+from server_world import Running, picture, video
 
 SECONDS = 60_000
 """For one step of the page, in milliseconds: other work may share the machine."""
@@ -108,17 +103,6 @@ def until(page: Any, expression: str) -> None:
         page.wait_for_timeout(50)
 
 
-@cache
-def moving(frames: int = 10, rate: int = 8) -> bytes:
-    """The portrait, moving a little, in a form that every Chromium plays (VP8 in WebM)."""
-    pixels = np.asarray(Image.open(io.BytesIO(picture())))
-    file = io.BytesIO()
-    with av.open(file, "w", format="webm") as container:
-        stream = container.add_stream("libvpx", rate=rate)
-        stream.width = stream.height = 256
-        stream.pix_fmt = "yuv420p"
-        for index in range(frames):
-            shifted = np.roll(pixels, 2 * index, axis=1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(shifted, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
+def moving() -> bytes:
+    """The portrait, moving a little, in a form that every Chromium plays."""
+    return video(frames=10, form="webm", codec="libvpx", step=2)

@@ -210,16 +210,16 @@ def blank() -> bytes:
 
 
 @cache
-def video(frames: int = 12, rate: int = 8) -> bytes:
-    """The portrait, moving a little, as MP4."""
+def video(frames: int = 12, rate: int = 8, form: str = "mp4", codec: str = "mpeg4", step: int = 1) -> bytes:
+    """The portrait, moving by ``step`` pixels a frame."""
     pixels = np.asarray(Image.open(io.BytesIO(picture())))
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
+    with av.open(file, "w", format=form) as container:
+        stream = container.add_stream(codec, rate=rate)
         stream.width = stream.height = 256
         stream.pix_fmt = "yuv420p"
         for index in range(frames):
-            shifted = np.roll(pixels, index, axis=1)
+            shifted = np.roll(pixels, step * index, axis=1)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(shifted, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
