@@ -13,7 +13,7 @@ from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facellava.training.order import Facts, StepSampler, steps
+from facellava.training.order import Facts, Lengths, StepSampler, steps
 from facellava.training.recipe import StageConfig
 
 
@@ -93,3 +93,19 @@ def test_conversations_and_shares() -> None:
     half = steps(data, stage(4, epochs=40), seed=0, shares={"b": 0.25})
     seen = Counter(data.sources[ref.index] for step in half for ref in step if not ref.filler)
     assert seen["a"] == 2000 and 380 < seen["b"] < 620
+
+
+def test_a_short_stage_counts_the_tokens_of_few() -> None:
+    data = facts(10_000)
+    lengths = Lengths(10_000, lambda i: int(data.lengths[i]))
+    found = steps(data._replace(lengths=lengths), stage(4, conversations=64), seed=0, window=4, by_group=False)
+    assert found == steps(data, stage(4, conversations=64), seed=0, window=4, by_group=False)
+    assert 64 <= len(lengths.known) <= 128
+
+
+def test_what_is_longer_than_the_context_is_in_no_step() -> None:
+    data = facts(200)
+    found = steps(data, stage(4, context=300), seed=0)
+    seen = Counter(ref.index for step in found for ref in step if not ref.filler)
+    assert seen == Counter({i: 1 for i in range(200) if data.lengths[i] <= 300})
+    assert steps(data, stage(4, context=10, conversations=8), seed=0) == []

@@ -14,7 +14,7 @@ from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import IGNORED
 from facellava.training.recipe import StageConfig
 from facellava.training.talks import Talk
-from facellava.training.texts import TextEncoder, checklists, label_weights
+from facellava.training.texts import TextEncoder, checklists, label_weights, polar_weights
 
 
 def talk(*turns: tuple[str, str], **labels: object) -> Talk:
@@ -48,6 +48,19 @@ def test_verdicts_of_a_checklist_weigh_most() -> None:
     checklist = [5, yes, 6, no, 7, yes]
     assert label_weights([IGNORED, *checklist], 8, 2.0, frozenset({yes, no})) == [0, 0.1, 3, 0.1, 3, 0.1, 3]
     assert label_weights([IGNORED, 5, yes, 6], 8, 2.0, frozenset({yes, no})) == [0, 2, 2, 2]
+
+
+def test_the_word_that_decides_a_yes_or_no_weighs_what_the_stage_says() -> None:
+    yes, no = 90, 91
+    labels = [IGNORED, yes, 5, yes, IGNORED, 7, no, IGNORED, no]
+    weights = label_weights(labels, 8, 2.0)
+    assert polar_weights(labels, weights, frozenset({yes, no}), 6.0) == [0, 6, 2, 2, 0, 2, 2, 0, 6]
+
+
+def test_a_stage_weighs_yes_and_no() -> None:
+    found = encoder(polar_weight=6.0)(talk(("Happy?", "Yes."), ("Why?", "The lips."), ("Sad?", "No.")), 1)
+    assert sorted(found.weights)[-2:] == [6.0, 6.0]
+    assert found.weights.count(6.0) == 2
 
 
 def test_checklists_hold_known_labels_only() -> None:

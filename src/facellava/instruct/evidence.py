@@ -49,25 +49,27 @@ TASK_PROBABILITY = 0.8
 CANONICAL_QUESTION = 0.3
 CHECKLIST = 0.4
 FOLLOW_UP = 0.7
-POLAR_PAIR = 0.75
-"""How often two questions for yes or no are asked, one of which is answered with no."""
+POLAR_PAIRS, POLAR_PAIR = 2, 0.75
+"""At most so many times, and each of them so often, two questions for yes or no are asked, one answered with no."""
 UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
 """Attributes left out of plain sentences: judgements, or said elsewhere in better words."""
 
 
-def conversation(evidence: FaceEvidence, rng: random.Random, *, max_turns: int = 8, media: str = "image") -> list[Turn]:
+def conversation(
+    evidence: FaceEvidence, rng: random.Random, *, max_turns: int = 10, media: str = "image"
+) -> list[Turn]:
     """Question and answer turns about one face, in random order.
 
-    Each of the five tasks whose evidence is known appears with probability 0.8; mostly a pair of questions for yes and
-    no, and one to three other turns (checklists, free questions, formats, refusals) while `max_turns` allows. Never
-    empty while anything is known.
+    Each of the five tasks whose evidence is known appears with probability 0.8; mostly one or two pairs of questions
+    for yes and no, and one to three other turns (checklists, free questions, formats, refusals) while `max_turns`
+    allows. Never empty while anything is known.
     """
     known = [name for name in tasks.all_tasks() if _known(evidence, name)]
     chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(known, min(1, len(known)))
     turns = [task_turn(evidence, name, rng, media=media) for name in rng.sample(chosen, len(chosen))][:max_turns]
     more = [_extra_turn(evidence, rng, media) for _ in range(rng.randint(1, 3))]
-    if rng.random() < POLAR_PAIR:
-        more = [*(polar_turn(evidence, rng, media, holds=holds) for holds in (True, False)), *more]
+    pairs = sum(rng.random() < POLAR_PAIR for _ in range(POLAR_PAIRS))
+    more = [*(polar_turn(evidence, rng, media, holds=holds) for _ in range(pairs) for holds in (True, False)), *more]
     for turn in more:
         if turn is not None and len(turns) < max_turns and all(turn.question != other.question for other in turns):
             turns.append(turn)

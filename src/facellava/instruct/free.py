@@ -228,6 +228,6 @@ _WEIGHTS: dict[_Builder, float] = {
     _only_age: 1.0,
     _codes: 0.7,
     _json: 1.5,
-    _refuse: 1.5,
+    _refuse: 2.0,
     _sure: 0.3,
 }

@@ -8,7 +8,7 @@ conversation of a pass is seen once: what does not fill a step is filled up with
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,10 +30,34 @@ class Ref(NamedTuple):
     filler: bool = False
 
 
+class Lengths(Sequence[int]):
+    """Tokens of conversations, counted when they are asked for: a short stage looks at few of many.
+
+    Args:
+        count: of conversations.
+        measure: a conversation's number -> its tokens.
+
+    Attributes:
+        known: those that were counted so far, by number.
+    """
+
+    def __init__(self, count: int, measure: Callable[[int], int]) -> None:
+        self._count, self._measure = count, measure
+        self.known: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]  # no slices
+        if index not in self.known:
+            self.known[index] = self._measure(index)
+        return self.known[index]
+
+
 class Facts(NamedTuple):
     """What ordering looks at, one value a conversation: tokens, frames, group on disk, source."""
 
-    lengths: NDArray[np.int64]
+    lengths: Sequence[int] | NDArray[np.int64]
     frames: NDArray[np.int64]
     groups: NDArray[np.int64]
     sources: Sequence[str]
@@ -48,24 +72,27 @@ def steps(
     shares: Mapping[str, Any] | None = None,
     by_group: bool = True,
 ) -> list[list[Ref]]:
-    """All optimizer steps of a stage.
+    """All optimizer steps of a stage. A conversation that is longer than ``stage.context`` is in none.
 
     Args:
         window: batches within which conversations are sorted by length.
         shares: source -> share of its conversations in a pass.
         by_group: mix only conversations that lie near each other on disk (False where pixels are not read).
     """
-    wanted = stage.conversations or len(facts.lengths) * stage.epochs
+    wanted = stage.conversations or len(facts.sources) * stage.epochs
     found: list[list[Ref]] = []
     epoch = seen = 0
     while seen < wanted and (stage.conversations or epoch < stage.epochs):
         rng = np.random.default_rng([seed, epoch])
         chosen = _one_pass(facts, stage.batch * window, rng, shares or {}, by_group)
-        for step in _batches(facts, chosen, stage.batch, epoch, rng, window):
+        before = seen
+        for step in _batches(facts, chosen, stage, epoch, rng, window):
             if seen >= wanted:
                 break
             found.append(step)
             seen += sum(not ref.filler for ref in step)
+        if seen == before:  # nothing fits, and no further pass would find more
+            break
         epoch += 1
     return found
 
@@ -74,7 +101,7 @@ def _one_pass(
     facts: Facts, span: int, rng: np.random.Generator, shares: Mapping[str, Any], by_group: bool
 ) -> list[NDArray[np.int64]]:
     """The conversations of a pass in windows: mixed within stretches of the disk, or altogether."""
-    count = len(facts.lengths)
+    count = len(facts.sources)
     share = np.array([float(shares.get(source, 1.0)) for source in facts.sources])
     kept = np.flatnonzero(rng.random(count) < share)
     if not by_group:
@@ -103,14 +130,21 @@ def _stretches(order: NDArray[np.int64], groups: NDArray[np.int64]) -> Iterator[
 
 
 def _batches(
-    facts: Facts, windows: list[NDArray[np.int64]], size: int, epoch: int, rng: np.random.Generator, window: int
+    facts: Facts,
+    windows: list[NDArray[np.int64]],
+    stage: StageConfig,
+    epoch: int,
+    rng: np.random.Generator,
+    window: int,
 ) -> Iterator[list[Ref]]:
     """Steps of one kind each; what is left over of a window waits for the next one."""
+    size = stage.batch
     waiting: dict[int, list[int]] = defaultdict(list)
     for number, members in enumerate(windows):
         made: list[list[Ref]] = []
         for index in members.tolist():
-            waiting[int(facts.frames[index])].append(index)
+            if facts.lengths[index] <= stage.context:
+                waiting[int(facts.frames[index])].append(index)
         for kind, held in waiting.items():
             held.sort(key=lambda i: (facts.lengths[i], i))
             last = number == len(windows) - 1

@@ -127,6 +127,7 @@ class StageConfig:
         last_layers: of the language model, train so many last blocks only; 0 for all.
         weight_decay, max_grad_norm, betas: of AdamW.
         label_weight, label_tokens: the first so many tokens of an answer, which state its label, weigh so much.
+        polar_weight: what the first word of an answer weighs where it is Yes or No.
         checklists: beside three turns, long yes/no checklists of what is known of the face.
         closed: instead of its turns, a conversation about one single-label task asks the task's closed question, which
             labels are scored by, and answers with the label alone.
@@ -148,6 +149,7 @@ class StageConfig:
     betas: tuple[float, ...] = (0.9, 0.999)
     label_weight: float = 1.0
     label_tokens: int = 8
+    polar_weight: float = 1.0
     checklists: bool = False
     closed: bool = False
     blank: float = 0.0

@@ -29,7 +29,7 @@ from facellava.training.assemble import assemble, report_spec
 from facellava.training.batches import Broken, Collator, TalkDataset
 from facellava.training.experts import expert_digests, fit_expert_head, map_moments
 from facellava.training.features import FaceInputs, FeatureCache, identity
-from facellava.training.order import Facts, Ref, StepSampler, steps
+from facellava.training.order import Facts, Lengths, Ref, StepSampler, steps
 from facellava.training.recipe import StageConfig, TrainRecipe
 from facellava.training.setting import enforce
 from facellava.training.talks import Corpus, Talk, load_corpus
@@ -275,29 +275,23 @@ def plan_steps(run: Run, stage: StageConfig, encode: TextEncoder, seed: int) -> 
     """The stage's conversations and steps; those that are longer than the context are left out and counted."""
     talks = run.corpus.talks
     frames = [run.inputs.frames(talk) for talk in talks]
-    reports = [run.inputs.report(talk) for talk in talks]
-    lengths = [len(encode(*parts).ids) for parts in zip(talks, frames, reports, strict=True)]
-    fitting = [i for i, length in enumerate(lengths) if length <= stage.context]
-    if len(fitting) < len(talks):
-        run.show(
-            f"stage {stage.name}: {len(talks) - len(fitting):,} conversations are longer than context={stage.context} "
-            "tokens and are left out"
-        )
-    if not fitting:
-        raise UsageError(f"stage '{stage.name}': every conversation is longer than context={stage.context} tokens")
-    kept = [talks[i] for i in fitting]
-    facts = Facts(
-        np.asarray([lengths[i] for i in fitting]),
-        np.asarray([frames[i] for i in fitting]),
-        np.asarray([talk.group for talk in kept]),
-        [talk.source for talk in kept],
-    )
-    reads_pixels = run.inputs.cache is None and any(run.corpus.folder(talk).stored(talk) is None for talk in kept[:1])
+    lengths = Lengths(len(talks), lambda i: len(encode(talks[i], frames[i], run.inputs.report(talks[i])).ids))
+    groups, sources = np.asarray([talk.group for talk in talks]), [talk.source for talk in talks]
+    facts = Facts(lengths, np.asarray(frames), groups, sources)
+    reads_pixels = run.inputs.cache is None and any(run.corpus.folder(talk).stored(talk) is None for talk in talks[:1])
     data = run.recipe.data
     order = steps(facts, stage, seed=seed, window=data.window, shares=data.shares, by_group=reads_pixels)
+    too_long = sum(length > stage.context for length in lengths.known.values())
+    if too_long and too_long == len(lengths.known):
+        raise UsageError(f"stage '{stage.name}': every conversation is longer than context={stage.context} tokens")
+    if too_long:
+        run.show(
+            f"stage {stage.name}: {too_long:,} of {len(lengths.known):,} conversations are longer than "
+            f"context={stage.context} tokens and are left out"
+        )
     if not order:
         raise UsageError(f"stage '{stage.name}': data.shares and conversations leave no step")
-    return kept, order
+    return talks, order
 
 
 def arguments(recipe: TrainRecipe, stage: StageConfig, folder: Path, count: int) -> TrainingArguments:

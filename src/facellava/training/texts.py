@@ -45,6 +45,7 @@ class TextEncoder:
         words = {word for task in tasks.all_tasks().values() if task.kind == "multi" for word in _verdicts(task)}
         encode = processor.tokenizer.encode
         self._verdicts = frozenset(encode(word, add_special_tokens=False)[0] for word in words)
+        self._polar = frozenset(encode(word, add_special_tokens=False)[0] for word in ("Yes", "No"))
 
     def __call__(self, talk: Talk, frames: int, report: str = "") -> Encoded:
         """One conversation about a clip of which the model looks at so many frames.
@@ -70,6 +71,8 @@ class TextEncoder:
         rendered = self.processor.render(messages, frames, True, report)
         verdicts = self._verdicts if self.stage.checklists else frozenset()
         weights = label_weights(rendered.labels, self.stage.label_tokens, self.stage.label_weight, verdicts)
+        if self.stage.polar_weight != 1.0:
+            weights = polar_weights(rendered.labels, weights, self._polar, self.stage.polar_weight)
         return Encoded(rendered.ids, rendered.labels, weights)
 
 
@@ -95,6 +98,15 @@ def label_weights(
         else:
             result += [weight if i < first else 1.0 for i in range(len(answer))]
     return result
+
+
+def polar_weights(labels: Sequence[int], weights: Sequence[float], words: frozenset[int], weight: float) -> list[float]:
+    """The weights, but ``weight`` where an answer opens with one of the words yes and no: one token is all that
+    decides such an answer."""
+    opens = [label != IGNORED and (i == 0 or labels[i - 1] == IGNORED) for i, label in enumerate(labels)]
+    return [
+        weight if first and label in words else old for first, label, old in zip(opens, labels, weights, strict=True)
+    ]
 
 
 def checklists(labels: Mapping[str, Any], rng: random.Random) -> list[Turn]:
