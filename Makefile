@@ -4,6 +4,9 @@
 PYTHON ?= python3
 PIP_QUIET = -q --disable-pip-version-check
 FAST = not slow and not network and not gpu
+# two processes, a file of tests in one of them: most tests wait for one thread
+JOBS ?= 2
+TWICE = -n $(JOBS) --dist loadfile
 
 .PHONY: help demo test test-slow check bench docs audit sbom lock package clean
 .DELETE_ON_ERROR:
@@ -25,7 +28,7 @@ demo: .venv/.weights
 	@.venv/bin/python examples/demo.py
 
 test: .venv-dev/.weights
-	.venv-dev/bin/python -m pytest -m "$(FAST)"
+	.venv-dev/bin/python -m pytest $(TWICE) -m "$(FAST)"
 
 test-slow: .venv-dev/.weights
 	.venv-dev/bin/python -m pytest -m "slow and not network and not gpu"
@@ -35,7 +38,7 @@ check: .venv-dev/.weights
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/pyright --pythonpath .venv-dev/bin/python
 	.venv-dev/bin/bandit -q -r src -c pyproject.toml
-	.venv-dev/bin/python -m pytest -m "$(FAST)"
+	.venv-dev/bin/python -m pytest $(TWICE) -m "$(FAST)"
 
 # 0: nothing known, 1: vulnerabilities are known, 2: nobody could be asked
 audit: .venv-dev/.installed
