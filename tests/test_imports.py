@@ -167,7 +167,7 @@ def test_the_default_path_needs_neither_torch_nor_transformers() -> None:
     block = (
         "import sys\n"
         "for name in ('torch', 'transformers', 'huggingface_hub'): sys.modules[name] = None\n"
-        "import facellava.analyzer, facellava.face, facellava.runtime.engine, facellava.overlay, facellava.cli\n"
+        "import facellava.analyzer, facellava.face, facellava.runtime.onnx_engine, facellava.overlay, facellava.cli\n"
         "print('fine')"
     )
     assert _fresh(block) == "fine"

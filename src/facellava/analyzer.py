@@ -245,7 +245,7 @@ def load(
         FacellavaError: weights cannot be had, the cache cannot be written, the folder holds no model, or the model has
             no such precision.
     """
-    from facellava.runtime.engine import OnnxEngine
+    from facellava.runtime.onnx_engine import OnnxEngine
 
     building: Progress | None = progress if callable(progress) else (_print_progress if progress else None)
     pulling = progress if callable(progress) else (weights.TerminalProgress() if progress else None)

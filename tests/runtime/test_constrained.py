@@ -23,7 +23,8 @@ from facellava.runtime import engine as engine_module
 from facellava.runtime.build import ensure_built
 from facellava.runtime.constrained import CLOSING_TOKENS, Constraint, Vocabulary, _place
 from facellava.runtime.decoder import Sampler
-from facellava.runtime.engine import Engine, OnnxEngine, Seen
+from facellava.runtime.engine import Engine, Seen
+from facellava.runtime.onnx_engine import OnnxEngine
 
 pytest.importorskip("llguidance", reason="needs the structured extra")
 

@@ -28,7 +28,8 @@ from facellava.analyzer import Analyzer
 from facellava.errors import WeightsUnavailable
 from facellava.runtime.build import ensure_built
 from facellava.runtime.decoder import Decoder, State
-from facellava.runtime.engine import OnnxEngine, Seen
+from facellava.runtime.engine import Seen
+from facellava.runtime.onnx_engine import OnnxEngine
 from facellava.server.faces import Found, Medium
 from facellava.server.run import Server, listen
 from facellava.server.settings import Bounds, ServerSettings

@@ -10,7 +10,7 @@ from facellava.analyzer import Analyzer
 from facellava.errors import WeightsUnavailable
 from facellava.model.experts import WEIGHTS
 from facellava.runtime.build import ensure_built
-from facellava.runtime.engine import OnnxEngine
+from facellava.runtime.onnx_engine import OnnxEngine
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import tiny
 from facellava import weights
 from facellava.analyzer import Analyzer
 from facellava.runtime.build import ensure_built
-from facellava.runtime.engine import OnnxEngine
+from facellava.runtime.onnx_engine import OnnxEngine
 from facellava.timeline import Asked, record
 
 
