@@ -3,7 +3,9 @@
 Forty questions (``language.toml``) about each of five held-out portraits and synthetic photographs. A format question
 counts as obeyed when a machine could use the answer: JSON that parses and has the keys, one word, a number, yes or no.
 Every answer is searched for claims about feelings and identities. Then yes or no: eighteen questions about what the
-report states, of thirty faces; agreement with it is counted where it says yes and where it says no.
+report states, of thirty faces; agreement with it is counted where it says yes and where it says no. Last, second
+questions that mean something only after a first one: whether the answer is about what was asked first, and how often it
+is without the first turn.
 """
 
 from __future__ import annotations
@@ -75,6 +77,25 @@ def truth(model: facellava.Analyzer, faces: list[OpenFace], questions: list[dict
     return rows
 
 
+def second_turns(model: facellava.Analyzer, faces: list[OpenFace], pairs: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Second questions with the first turn before them, and without it."""
+    rows = []
+    for face in faces:
+        clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
+        seen = model.engine.look(clip)
+        for pair in pairs:
+            first = "".join(model.engine.ask(seen, pair["first"], max_new_tokens=60))
+            answers = {
+                name: "".join(model.engine.ask(seen, pair["second"], history=history, max_new_tokens=40)).strip()
+                for name, history in (("after", [(pair["first"], first)]), ("alone", []))
+            }
+            fits = {
+                f"{name}_fits": re.fullmatch(pair["expect"], answer) is not None for name, answer in answers.items()
+            }
+            rows.append({"face": face.id, **pair, "answer": first, **answers, **fits})
+    return rows
+
+
 def spread(faces: list[OpenFace], count: int) -> list[OpenFace]:
     """So many, evenly over the list."""
     return faces[:: max(1, len(faces) // count)][:count]
@@ -114,8 +135,11 @@ def main() -> None:
     for word in ("yes", "no"):
         own = [row["says"] == word for row in judged if row["report"] == word]
         print(f"report says {word}: the answer says so too in {sum(own)} of {len(own)} ({sum(own) / len(own):.3f})")
+    turns = second_turns(model, spread(photos, args.each), asked["second_turn"])
+    for name in ("after", "alone"):
+        print(f"second questions, {name}: {sum(row[f'{name}_fits'] for row in turns)} of {len(turns)} fit the first")
     if args.json:
-        rows += judged
+        rows += [*judged, *turns]
         args.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
