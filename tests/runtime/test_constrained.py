@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 import default_model
 from facellava.errors import MissingExtra, UsageError
 from facellava.model import experts
-from facellava.runtime import engine as engine_module
+from facellava.runtime import onnx_engine as engine_module
 from facellava.runtime.build import ensure_built
 from facellava.runtime.constrained import CLOSING_TOKENS, Constraint, Vocabulary, _place
 from facellava.runtime.decoder import Sampler

@@ -109,7 +109,7 @@ def test_a_trace_is_the_engines_attention_to_patches_times_that_of_patches_to_re
 
 
 def test_probabilities_with_and_without_the_face(model: Analyzer) -> None:
-    """Token by token, each from a pass of its own, instead of all from one."""
+    """Token by token, each from a pass of its own, instead of all from one; in 8 bits a pass has scales of its own."""
     engine = model.engine
     seen = engine.look(model.clips(picture())[1][0])
     trace = engine.trace(seen, QUESTION, ANSWER)
@@ -120,7 +120,7 @@ def test_probabilities_with_and_without_the_face(model: Analyzer) -> None:
         bias = np.zeros((1, 1, len(embeds), seen.state.length + len(embeds)), np.float32)
         for found in (trace.likely, trace.blind):
             logits, _ = engine._decoder.run(seen.state, embeds, np.array([len(embeds) - 1]), None, bias)
-            assert found[n] == pytest.approx(log_softmax(logits[0])[answered[n]], abs=0.05)
+            assert found[n] == pytest.approx(log_softmax(logits[0])[answered[n]], abs=0.3)
             bias[..., hidden] = BLOCKED
     assert not np.allclose(trace.likely, trace.blind, atol=1e-3)
 

@@ -144,7 +144,8 @@ class Decoder(ABC):
         """Logits (S_i, V) at every token of several continuations (S_i, D) of one prefix, in a single pass.
 
         The branches are packed one after another and hidden from each other by the bias, with rotary positions that
-        all start where the prefix ends: the same numbers as one pass a branch, at the cost of one.
+        all start where the prefix ends: the same numbers as one pass a branch, at the cost of one (in 8 bits nearly:
+        all activations of a pass are rounded together).
 
         Args:
             last_only: logits (1, V) after each branch only; the vocabulary's projection is the dearest part of a pass.
