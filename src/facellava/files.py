@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,20 @@ def write_atomic(target: Path, data: bytes | str) -> None:
     """Write ``data`` so that ``target`` never holds a part of it."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def writing_tensors(path: Path) -> Iterator[None]:
+    """Makes what the system says while safetensors writes ``path`` (a full disk) the OSError that it is."""
+    from safetensors import SafetensorError  # here: the command line starts without it
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 @contextmanager

@@ -103,8 +103,10 @@ def judge(fault: Fault, folder: Path) -> Seen:
     needs_result = fault.next or fault.way in ("full_disk", "killed")
     normal = undisturbed(fault.job, folder) if needs_result else Undisturbed({}, 0)
     box = _box(fault, folder)
+    calm = dict(box.env)
     try:
         ended = WAYS[fault.way](box, job, {**fault.options, "whole": normal.whole})
+        box.env = calm  # the next run has the fault's proxy, index or clock no more
         observed, wrong = _first(fault, ended)
         if fault.next:
             more, worse = _next(job, box, normal)

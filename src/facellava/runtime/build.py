@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from facellava.errors import DamagedCheckpoint, FileMissing, NoSpace
-from facellava.files import is_intact, reading, seal
+from facellava.files import is_intact, reading, seal, writing_tensors
 from facellava.model.decoder_onnx import Precision, Scales, build_decoder, quantize_blocks, save_model
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.gguf_weights import read_gguf
@@ -202,7 +202,8 @@ def _build(
     vision = build_vision(visual, dim=base.config.hidden_size, heads=card.heads, grid=card.grid)
     (out / "vision.onnx").write_bytes(vision.SerializeToString())
     codes, scales = quantize_blocks(base.weights["model.embed_tokens.weight"])
-    save_file({"codes": codes, "scales": scales}, out / "embeddings.safetensors")
+    with writing_tensors(out / "embeddings.safetensors"):
+        save_file({"codes": codes, "scales": scales}, out / "embeddings.safetensors")
     base.tokenizer.save(str(out / "tokenizer.json"))
     (out / HEAD_FILE).write_bytes((source / HEAD_FILE).read_bytes())
     meta: dict[str, Any] = {**card._asdict(), "precision": precision, "decoder": base.config.to_dict()}

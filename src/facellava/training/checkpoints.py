@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from facellava.errors import DamagedCheckpoint
-from facellava.files import atomic_path, reading, write_atomic
+from facellava.files import atomic_path, reading, write_atomic, writing_tensors
 
 WEIGHTS, OPTIMIZER, SCHEDULER = "weights.safetensors", "optimizer.safetensors", "scheduler.json"
 STAGING = ".saving"
@@ -28,7 +28,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: Any = None) -> N
     """Write tensors, and facts as JSON in the file's metadata, atomically."""
     with atomic_path(path) as temporary:
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        save_file(whole, temporary, {"facts": json.dumps(facts)})
+        with writing_tensors(temporary):
+            save_file(whole, temporary, {"facts": json.dumps(facts)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

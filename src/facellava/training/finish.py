@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 import facellava
-from facellava.files import write_atomic
+from facellava.files import write_atomic, writing_tensors
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import modules, report
@@ -84,7 +84,8 @@ def _write_delta(model: FaceLlavaForConditionalGeneration, folder: Path) -> None
         for name, value in model.state_dict().items()
         if not name.startswith("language_model") or modules.FACTORS in name
     }
-    save_file(own, folder / DELTA)
+    with writing_tensors(folder / DELTA):
+        save_file(own, folder / DELTA)
 
 
 def card(model: torch.nn.Module, recipe: TrainRecipe, out: Path) -> str:
