@@ -55,7 +55,7 @@ class Shell:
         assert self._bash.stdin and self._bash.stdout
         code = f"python - <<'PYTHON'\n{step.code}PYTHON\n" if step.language == "python" else step.code
         start = time.perf_counter()
-        self._bash.stdin.write(f"{code}\necho {END}\ntimes\n")
+        self._bash.stdin.write(f"{code}\necho\necho {END}\ntimes\n")  # what was printed last may lack its newline
         self._bash.stdin.flush()
         for line in self._bash.stdout:
             if line.strip() == END:
