@@ -97,7 +97,8 @@ class _Graph:
     """Collects nodes and initialisers; large arrays go to the external data file as they come."""
 
     def __init__(self, precision: Precision, scales: Scales) -> None:
-        self.precision, self.scales = precision, scales
+        self.precision: Precision = precision
+        self.scales: Scales = scales
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 

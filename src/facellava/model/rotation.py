@@ -62,10 +62,10 @@ class Rotated(Mapping[str, NDArray[np.float32]]):
             return self._reads(weight, f"{layer}.post_attention_layernorm.weight")
         if part == "o_proj":
             heads = weight.reshape(len(weight), -1, self._head_dim)
-            return self.turn.T @ (heads @ self._within_heads).reshape(weight.shape)
+            return np.asarray(self.turn.T @ (heads @ self._within_heads).reshape(weight.shape), np.float32)
         if part == "down_proj":
             return self.turn.T @ weight
         return weight @ self.turn  # the embeddings themselves
 
     def _reads(self, weight: NDArray[np.float32], norm: str) -> NDArray[np.float32]:
-        return (weight * self._weights[norm]) @ self.turn
+        return np.asarray((weight * self._weights[norm]) @ self.turn, np.float32)

@@ -201,9 +201,9 @@ def _build(
     visual = visual_weights(delta)
     vision = build_vision(visual, dim=base.config.hidden_size, heads=card.heads, grid=card.grid)
     (out / "vision.onnx").write_bytes(vision.SerializeToString())
-    codes, scales = quantize_blocks(base.weights["model.embed_tokens.weight"])
+    codes, steps = quantize_blocks(base.weights["model.embed_tokens.weight"])
     with writing_tensors(out / "embeddings.safetensors"):
-        save_file({"codes": codes, "scales": scales}, out / "embeddings.safetensors")
+        save_file({"codes": codes, "scales": steps}, out / "embeddings.safetensors")
     base.tokenizer.save(str(out / "tokenizer.json"))
     (out / HEAD_FILE).write_bytes((source / HEAD_FILE).read_bytes())
     meta: dict[str, Any] = {**card._asdict(), "precision": precision, "decoder": base.config.to_dict()}
