@@ -26,6 +26,7 @@ from PIL import Image
 from facellava import weights
 from facellava.analyzer import Analyzer
 from facellava.errors import WeightsUnavailable
+from facellava.model.decoder_onnx import Precision
 from facellava.runtime.build import ensure_built
 from facellava.runtime.decoder import Decoder, State
 from facellava.runtime.engine import Seen
@@ -73,7 +74,7 @@ class Paced(Decoder):
         return logits, past
 
 
-def tiny_analyzer(folder: Path) -> Analyzer:
+def tiny_analyzer(folder: Path, precision: Precision = "int8") -> Analyzer:
     """A language model of random weights over letters behind the real experts and the real front end."""
     try:
         for name in ("facex-expression", "fer-expression", "age-v1", "gender-v1", "clip-vit-b16", "face-mesh"):
@@ -81,7 +82,7 @@ def tiny_analyzer(folder: Path) -> Analyzer:
     except WeightsUnavailable as error:
         pytest.skip(f"needs the face experts' weights: {error}")
     gguf = tiny.write_gguf(folder / "tiny.gguf", tiny.language_weights())
-    built = ensure_built(tiny.write_model(folder / "tiny"), folder, lambda _: gguf)
+    built = ensure_built(tiny.write_model(folder / "tiny"), folder, lambda _: gguf, precision=precision)
     engine = OnnxEngine(built, weights.resolve)
     engine._decoder = Paced(engine._decoder)
     return Analyzer(engine, weights.resolve)

@@ -109,3 +109,10 @@ def test_what_is_longer_than_the_context_is_in_no_step() -> None:
     seen = Counter(ref.index for step in found for ref in step if not ref.filler)
     assert seen == Counter({i: 1 for i in range(200) if data.lengths[i] <= 300})
     assert steps(data, stage(4, context=10, conversations=8), seed=0) == []
+
+
+def test_a_pass_that_draws_nothing_by_chance_is_not_the_last() -> None:
+    data = facts(4)
+    found = steps(data, stage(2, conversations=6), seed=0, shares={"a": 0.05, "b": 0})
+    assert sum(not ref.filler for step in found for ref in step) >= 6
+    assert steps(data, stage(2, conversations=6), seed=0, shares={"a": 0, "b": 0}) == []

@@ -132,7 +132,7 @@ def ensure_built(
     """
     card = ModelCard.read(source)
     digests = [_digest(source / name) for name in ("delta.safetensors", HEAD_FILE, "model.json")]
-    scales: Scales = "blocks" if products_saturate() else "columns"
+    scales: Scales = "columns" if precision == "int8" and not products_saturate() else "blocks"
     key = hashlib.sha256("|".join([str(FORMAT), precision, scales, *digests]).encode()).hexdigest()[:16]
     target = cache / "models" / f"{card.name}-{precision}-{key}"
     if is_intact(target / SEAL):

@@ -91,10 +91,16 @@ def steps(
                 break
             found.append(step)
             seen += sum(not ref.filler for ref in step)
-        if seen == before:  # nothing fits, and no further pass would find more
+        if seen == before and not _anything_fits(facts, stage, shares or {}):
             break
         epoch += 1
     return found
+
+
+def _anything_fits(facts: Facts, stage: StageConfig, shares: Mapping[str, Any]) -> bool:
+    """Whether a further pass can find something where one has found nothing."""
+    wanted = (i for i, source in enumerate(facts.sources) if float(shares.get(source, 1.0)) > 0)
+    return any(facts.lengths[i] <= stage.context for i in wanted)
 
 
 def _one_pass(

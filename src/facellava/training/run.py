@@ -334,8 +334,8 @@ def arguments(recipe: TrainRecipe, stage: StageConfig, folder: Path, count: int)
 
 
 def _silent(_line: str) -> None:
-    pass
+    """What a caller from Python sees who asks for no lines."""
 
 
 def _no_progress(_what: str, _done: int, _total: int) -> None:
-    pass
+    """The same for counts."""
