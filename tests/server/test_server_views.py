@@ -122,7 +122,10 @@ def test_a_trace_is_the_engines_attention_to_patches_times_that_of_patches_to_re
 
 
 def test_probabilities_with_and_without_the_face(tmp_path: Path) -> None:
-    """Token by token, each from a pass of its own, instead of all from one; in float, since in 8 bits a pass has scales of its own."""
+    """Token by token, each from a pass of its own, instead of all from one.
+
+    In float, since in 8 bits a pass has scales of its own.
+    """
     model = tiny_analyzer(tmp_path, "fp32")
     engine = model.engine
     seen = engine.look(model.clips(picture())[1][0])
