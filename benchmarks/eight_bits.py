@@ -1,10 +1,9 @@
 """What 8 bits save and cost: ``python benchmarks/eight_bits.py FACES [--each 5]``.
 
-The default's language model in float, in 8 bits with a scale for every block of inputs, and in 8 bits with a scale for
-every output column where the turn allows it (``model/rotation.py``). Time of one thread, as processor time: reading a
-face with its question, and writing a token after it. Answers of ``language.toml`` (so many faces, greedy) are compared
-with those in float; ``nats`` is how far the distribution of the next token is from float's (Kullback-Leibler, mean over
-float's answers).
+The default's language model in float and in 8 bits (``model/rotation.py``). Time of one thread, as processor time:
+reading a face with its question, and writing a token after it. Answers of ``language.toml`` (so many faces, greedy) are
+compared with those in float; ``nats`` is how far the distribution of the next token is from float's (Kullback-Leibler,
+mean over float's answers).
 """
 
 from __future__ import annotations
@@ -22,13 +21,14 @@ from language import HERE, spread
 import facellava
 from facellava import tasks, weights
 from facellava.instruct.open_faces import read_photos
+from facellava.model.decoder_config import Precision
 from facellava.model.decoder_onnx import build_decoder, save_model
 from facellava.model.gguf_weights import read_gguf
 from facellava.runtime.build import DEFAULT_MODEL, ModelCard, merge_lora, read_delta
 from facellava.runtime.decoder import OnnxDecoder, log_softmax
 from facellava.runtime.engine import Engine, Visual
 
-FORMS = {"float": ("fp32", "blocks"), "blocks": ("int8", "blocks"), "columns": ("int8", "columns")}
+FORMS: dict[str, Precision] = {"float": "fp32", "8 bits": "int8"}
 
 
 class Answer(NamedTuple):
@@ -72,9 +72,9 @@ def main() -> None:
     merged = merge_lora(base.weights, read_delta(DEFAULT_MODEL), card.lora_scale)
     exact: list[Answer] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, (precision, scales) in FORMS.items():
+        for name, precision in FORMS.items():
             path = Path(folder) / f"{name}.onnx"
-            save_model(build_decoder(base.config, merged, precision, scales=scales), path)
+            save_model(build_decoder(base.config, merged, precision), path)
             engine._decoder = OnnxDecoder(path, base.config, threads=1)
             own = [answer(engine, visual, question, None, args.tokens) for visual, question in prompts]
             exact = exact or own

@@ -65,7 +65,7 @@ def reading(
     """
     from safetensors import SafetensorError  # here: the command line starts without it
 
-    broken = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError)
+    broken = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError)
     try:
         yield
     except (*broken, OSError) as error:

@@ -9,6 +9,7 @@ import logging
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -100,6 +101,13 @@ def fuzz(name: str, folder: Path, runs: int, count: Callable[[str], None]) -> No
     run()
 
 
+def distinct(error: BaseException) -> list[BaseException]:
+    """What a group of exceptions holds; anything else is itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [one for part in error.exceptions for one in distinct(part)]
+
+
 def main(runs: int, beginnings: list[str]) -> int:
     """Print the table and what was found."""
     logging.disable(logging.WARNING)  # damaged lines are told there; thousands of them are no news here
@@ -116,9 +124,12 @@ def main(runs: int, beginnings: list[str]) -> int:
                 if isinstance(error, KeyboardInterrupt):
                     raise
                 failed += 1
-                print(f"{name}: {type(error).__name__}: {error}"[:2000], file=sys.stderr, flush=True)
-                for note in getattr(error, "__notes__", ()):
-                    print(note[:500], file=sys.stderr)
+                for one in distinct(error):
+                    last = traceback.extract_tb(one.__traceback__)[-1]
+                    print(f"{name}: {type(one).__name__}: {one}"[:2000], file=sys.stderr)
+                    print(f"  raised in {last.filename}:{last.lineno}", file=sys.stderr)
+                    for note in getattr(one, "__notes__", ()):
+                        print(f"  {note[:500]}", file=sys.stderr, flush=True)
             total, read = counts.total(), counts.pop("read", 0)
             codes = ", ".join(f"`{code}` {n}" for code, n in counts.most_common())
             print(f"| {name} | {total} | {read} | {total - read} | {codes} |", flush=True)

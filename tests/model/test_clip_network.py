@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from facellava import weights
 from facellava.errors import FacellavaError, NoSpace
-from facellava.model.clip_network import ClipNetwork, halved, prepared
+from facellava.model.clip_network import ClipNetwork, halved, halved_once
 
 
 def tiny(path: Path, zero: int = 0) -> Path:
@@ -60,13 +60,13 @@ def test_asymmetric_weights_are_not_halved(tmp_path: Path) -> None:
 
 def test_the_halved_file_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACELLAVA_CACHE", str(tmp_path / "cache"))
-    first = prepared(tiny(tmp_path / "m.onnx"))
+    first = halved_once(tiny(tmp_path / "m.onnx"))
     stamp = first.stat().st_mtime_ns
-    assert prepared(tmp_path / "m.onnx") == first and first.stat().st_mtime_ns == stamp
+    assert halved_once(tmp_path / "m.onnx") == first and first.stat().st_mtime_ns == stamp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FACELLAVA_CACHE", str(tmp_path / "file"))
     with pytest.raises(NoSpace, match="FACELLAVA_CACHE"):
-        prepared(tmp_path / "m.onnx")
+        halved_once(tmp_path / "m.onnx")
 
 
 def test_features_are_those_of_the_published_file() -> None:

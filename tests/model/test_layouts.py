@@ -67,8 +67,9 @@ def test_each_layout_loads_and_its_logits_survive_conversion(name: str, tmp_path
     for frames in (1, 8):
         expected = logits(loaded.model, frames)
         assert expected.isfinite().all()
-        assert torch.equal(expected, logits(again.model, frames))
-        assert torch.equal(expected, logits(from_hub, frames))
+        # not to the bit: some processors' products depend on where in memory the same weights lie
+        torch.testing.assert_close(logits(again.model, frames), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(logits(from_hub, frames), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ROUND)

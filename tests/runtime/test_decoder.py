@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from safetensors.numpy import save_file
 
-from facellava.model.decoder_onnx import build_decoder, dequantize_blocks, quantize_blocks, save_model
+from facellava.model.decoder_onnx import build_decoder, save_model
 from facellava.model.gguf_weights import read_gguf
+from facellava.model.quantization import dequantize_blocks, quantize_blocks
 from facellava.runtime.decoder import EmbedTable, OnnxDecoder, Sampler, log_softmax
 
 IDS = [1, 40, 41, 42, 97, 55, 60, 61, 62]
@@ -64,6 +66,14 @@ def test_branches_in_one_pass_equal_separate_passes(decoder: OnnxDecoder, embeds
         np.testing.assert_allclose(logits, alone, atol=1e-5)
     for logits, last in zip(together, decoder.branch_logits(prefix, branches, last_only=True), strict=True):
         np.testing.assert_allclose(last, logits[-1:], atol=1e-5)
+
+
+def test_a_mapped_table_gives_the_rows_of_the_file(tmp_path: Path, embeds: np.ndarray) -> None:
+    codes, scales = quantize_blocks(embeds)
+    save_file({"scales": scales, "codes": codes}, tmp_path / "table.safetensors")
+    found = EmbedTable.mapped(tmp_path / "table.safetensors")[[50, 3, 50]]
+    np.testing.assert_array_equal(found, EmbedTable(codes, scales)[[50, 3, 50]])
+    np.testing.assert_allclose(found, embeds[[50, 3, 50]], atol=np.abs(embeds).max() / 250)
 
 
 def test_greedy_generation_follows_the_argmax_and_stops(decoder: OnnxDecoder, embeds: np.ndarray) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from facellava.model import experts
-from facellava.model.decoder_onnx import DecoderConfig, layer_names
+from facellava.model.decoder_config import DecoderConfig
+from facellava.model.decoder_onnx import layer_names
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.expert_report import ExpertHead, HeadSpec
 from facellava.model.regions import REGIONS

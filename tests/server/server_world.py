@@ -26,7 +26,7 @@ from PIL import Image
 from facellava import weights
 from facellava.analyzer import Analyzer
 from facellava.errors import WeightsUnavailable
-from facellava.model.decoder_onnx import Precision
+from facellava.model.decoder_config import Precision
 from facellava.runtime.build import ensure_built
 from facellava.runtime.decoder import Decoder, State
 from facellava.runtime.engine import Seen

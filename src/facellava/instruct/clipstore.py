@@ -93,39 +93,44 @@ class ClipStore:
         arrays, facts = self._read(key)
         with self._whole(key):
             frames = _decode(arrays["encoded"].tobytes(), facts["media_type"])
-        if len(frames) != len(arrays["times"]):
+            clip = FaceClip(
+                frames=frames,
+                landmarks=arrays["landmarks"],
+                blendshapes=arrays["blendshapes"],
+                boxes=arrays["boxes"],
+                times=arrays["times"],
+                face_id=facts["face_id"],
+                quality=Quality(**facts["quality"]),
+                source=Source(**facts["source"]),
+                margin=facts["margin"],
+                spans=tuple((a, b) for a, b in facts["spans"]),
+                crop=facts.get("crop", CENTRED),
+            )
+        if len(frames) != len(clip.times):
             raise DamagedMedia(
-                f"clip {key} holds {len(frames)} crops for {len(arrays['times'])} moments: "
+                f"clip {key} holds {len(frames)} crops for {len(clip.times)} moments: "
                 f"delete {self.path(key)} and build again"
             )
-        return FaceClip(
-            frames=frames,
-            landmarks=arrays["landmarks"],
-            blendshapes=arrays["blendshapes"],
-            boxes=arrays["boxes"],
-            times=arrays["times"],
-            face_id=facts["face_id"],
-            quality=Quality(**facts["quality"]),
-            source=Source(**facts["source"]),
-            margin=facts["margin"],
-            spans=tuple((a, b) for a, b in facts["spans"]),
-            crop=facts.get("crop", CENTRED),
-        )
+        return clip
 
     def encoded(self, key: str) -> tuple[bytes, str]:
         """The crops as they lie on disk, and their media type: ``image/jpeg`` or ``video/mp4``."""
         arrays, facts = self._read(key)
-        return arrays["encoded"].tobytes(), facts["media_type"]
+        with self._whole(key):
+            return arrays["encoded"].tobytes(), facts["media_type"]
 
     def measured(self, key: str) -> Measured:
         """What was measured on a clip, without decoding its crops."""
         arrays, facts = self._read(key)
-        crop = facts.get("crop", CENTRED)
-        return Measured(arrays["landmarks"], arrays["blendshapes"], arrays["times"], facts["margin"], crop)
+        with self._whole(key):
+            crop = facts.get("crop", CENTRED)
+            return Measured(arrays["landmarks"], arrays["blendshapes"], arrays["times"], facts["margin"], crop)
 
     def source(self, key: str) -> Source:
         """Digest, rate and duration of the medium from which the clip was made."""
-        return Source(**self._read(key)[1]["source"])
+        facts = self._read(key)[1]
+        with self._whole(key):
+            return Source(**facts["source"])
 
     def _read(self, key: str) -> tuple[Packed, dict[str, Any]]:
         from safetensors import safe_open

@@ -13,13 +13,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
-from facellava.errors import NoSpace
-from facellava.files import cache_dir, is_intact, seal, write_atomic
+from facellava.model.prepared import prepared
 
 SIZE, PATCHES, WIDTH, EMBEDDING = 224, 14, 768, 512
 """Pixels and patches a side, width of a patch's features, width of the whole picture's."""
@@ -52,7 +49,7 @@ class ClipNetwork:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # the exporter's unused initialisers are no news
         self._grid = grid
-        self._session = ort.InferenceSession(str(prepared(path)), options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(str(halved_once(path)), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, crop: NDArray[np.uint8]) -> ClipFeatures:
         """Features of a crop (s, s, 3) RGB."""
@@ -65,26 +62,20 @@ class ClipNetwork:
         return ClipFeatures(patches, picture / np.linalg.norm(picture))
 
 
-def prepared(path: Path) -> Path:
-    """The halved model in the cache, made there on first use and whenever it is not what was made.
+def halved_once(path: Path) -> Path:
+    """The halved model in the cache.
 
     Raises:
         NoSpace: the cache cannot be written.
     """
-    target = cache_dir() / "models" / PREPARED
-    mark = target.with_suffix(".sealed.json")
-    if not is_intact(mark):
-        model = halved(path)
-        try:
-            write_atomic(target, model)
-            seal(mark, [target])
-        except OSError as error:
-            raise NoSpace(f"cannot write {target} ({error.strerror}): set FACELLAVA_CACHE to another folder") from error
-    return target
+    return prepared(PREPARED, lambda: halved(path))
 
 
 def halved(path: Path) -> bytes:
     """The file's model with its 8-bit weights in 7 bits (see above)."""
+    import onnx  # here: it is needed once
+    from onnx import numpy_helper
+
     model = onnx.load(str(path))
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:

@@ -15,90 +15,26 @@ Outputs: ``logits`` float32 (B, K, V), ``present.{i}.{k,v}`` float32 (B, KV, P +
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from facellava.model.rotation import Rotated, Weights
-
-Precision = Literal["fp32", "int8"]
-Scales = Literal["columns", "blocks"]
-"""What 8-bit weights share a scale with: the whole output column, or a block of inputs."""
-BLOCK, WIDE_BLOCK = 32, 128
-"""Weights that share one scale; 32 keeps the embedding's own Q8_0 blocks of the base model exact. Wide ones are read
-faster, and serve where a layer is wide enough."""
+from facellava.model.decoder_config import DecoderConfig, Precision
+from facellava.model.quantization import BLOCK, quantize_blocks, quantize_columns
+from facellava.model.rotation import Rotated, Weights, within_mlp
 
 MICROSOFT = "com.microsoft"
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderConfig:
-    """Sizes of a LLaMA-family decoder; names follow transformers' ``LlamaConfig``."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    vocab_size: int
-    rope_theta: float
-    rms_norm_eps: float
-    max_position_embeddings: int = 2048
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
-
-    def to_dict(self) -> dict[str, float | int]:
-        return asdict(self)
-
-
-def quantize_blocks(weight: NDArray[np.float32], block: int = BLOCK) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Symmetric 8-bit blocks along the input axis, as ``MatMulNBits`` reads them.
-
-    Args:
-        weight: (N, K), K a multiple of the block.
-
-    Returns:
-        uint8 (N, K / block, block) with zero point 128 and float32 (N, K / block) scales; error at most half a scale a
-        weight.
-    """
-    n, k = weight.shape
-    assert k % block == 0, f"input width {k} is not a multiple of {block}"
-    blocks = weight.reshape(n, k // block, block)
-    scales = _scales(blocks)
-    codes = np.rint(blocks / scales[..., None]) + 128
-    return codes.astype(np.uint8), scales
-
-
-def quantize_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric 8-bit columns, as ``DynamicQuantizeMatMul`` reads them: (N, K) to int8 (K, N) and float32 (N,)."""
-    scales = _scales(weight)
-    return np.rint(weight / scales[:, None]).astype(np.int8).T, scales
-
-
-def _scales(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    scales = np.abs(values).max(axis=-1) / 127.0
-    return np.where(scales == 0, 1.0, scales).astype(np.float32)
-
-
-def dequantize_blocks(codes: NDArray[np.uint8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inverse of :func:`quantize_blocks`: (..., K / 32, 32) codes and (..., K / 32) scales to (..., K)."""
-    values = (codes.astype(np.float32) - 128.0) * scales[..., None]
-    return values.reshape(*codes.shape[:-2], -1)
 
 
 class _Graph:
     """Collects nodes and initialisers; large arrays go to the external data file as they come."""
 
-    def __init__(self, precision: Precision, scales: Scales) -> None:
+    def __init__(self, precision: Precision) -> None:
         self.precision: Precision = precision
-        self.scales: Scales = scales
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
@@ -123,28 +59,43 @@ class _Graph:
         self.node("SkipSimplifiedLayerNormalization", [x, skip, scale], outputs, MICROSOFT, epsilon=eps)
         return f"{name}.out", f"{name}.sum"
 
-    def linear(self, name: str, x: str, weight: NDArray[np.float32], scales: Scales) -> str:
-        """x @ weight.T: in float, or in 8 bits with the given scales."""
+    def linear(self, name: str, x: str, weight: NDArray[np.float32]) -> str:
+        """x @ weight.T: in float, or in 8 bits with a scale for every output."""
         if self.precision == "fp32":
             return self.node("MatMul", [x, self.constant(f"{name}.weight", weight.T)], [f"{name}.out"])
-        if scales == "columns":
-            return self.columns(name, x, weight)
-        return self.blocks(name, x, weight)
-
-    def columns(self, name: str, x: str, weight: NDArray[np.float32]) -> str:
         codes, scales = quantize_columns(weight)
-        zeros = np.zeros(len(weight), np.int8)
-        constants = {"codes": codes, "scales": scales, "zeros": zeros}
+        constants = {"codes": codes, "scales": scales, "zeros": np.zeros(len(weight), np.int8)}
         inputs = [x, *(self.constant(f"{name}.{part}", value) for part, value in constants.items())]
         return self.node("DynamicQuantizeMatMul", inputs, [f"{name}.out"], MICROSOFT)
 
-    def blocks(self, name: str, x: str, weight: NDArray[np.float32]) -> str:
+    def vocabulary(self, name: str, x: str, weight: NDArray[np.float32]) -> str:
+        """As :meth:`linear`; in 8 bits with a scale for every block of inputs, since it reads one token at a time."""
+        if self.precision == "fp32":
+            return self.linear(name, x, weight)
         n, k = weight.shape
-        block = BLOCK if k % WIDE_BLOCK else WIDE_BLOCK
-        codes, scales = quantize_blocks(weight, block)
+        codes, scales = quantize_blocks(weight)
         inputs = [x, self.constant(f"{name}.codes", codes), self.constant(f"{name}.scales", scales.reshape(-1))]
-        sizes = {"K": k, "N": n, "bits": 8, "block_size": block, "accuracy_level": 4}
+        sizes = {"K": k, "N": n, "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
         return self.node("MatMulNBits", inputs, [f"{name}.out"], MICROSOFT, **sizes)
+
+    def by_rows(self, name: str, x: str, weight: NDArray[np.float32]) -> str:
+        """As :meth:`linear` of an input with loud tokens, beside which one scale for all would drown the others."""
+        if self.precision == "fp32":
+            return self.linear(name, x, weight)
+        sizes = self.node("Abs", [x], [f"{name}.sizes"])
+        most = self.node("ReduceMax", [sizes], [f"{name}.most"], axes=[-1], keepdims=1)
+        least = self.constant(f"{name}.least", np.array(np.finfo(np.float32).tiny))  # silence stays silent
+        loudest = self.node("Max", [most, least], [f"{name}.loudest"])
+        even = self.node("Div", [x, loudest], [f"{name}.even"])
+        return self.node("Mul", [self.linear(name, even, weight), loudest], [f"{name}.restored"])
+
+    def turn_groups(self, name: str, x: str, turn: NDArray[np.float32]) -> str:
+        """x (B, S, K) with every group of g channels turned by (g, g)."""
+        grouped = self.constant(f"{name}.grouped", np.array([0, 0, -1, len(turn)]))
+        flat = self.constant(f"{name}.flat", np.array([0, 0, -1]))
+        x = self.node("Reshape", [x, grouped], [f"{name}.groups"])
+        x = self.node("MatMul", [x, self.constant(f"{name}.turn", turn)], [f"{name}.turned"])
+        return self.node("Reshape", [x, flat], [f"{name}.joined"])
 
 
 def _rotary(config: DecoderConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -158,7 +109,7 @@ def _layer(graph: _Graph, config: DecoderConfig, weights: Weights, i: int, x: st
     """One block: ``x`` is normalised, ``res`` the residual stream. Returns the MLP's output and the residual."""
     p, n = f"model.layers.{i}.", f"layers.{i}."
     qkv = np.concatenate([weights[f"{p}self_attn.{part}_proj.weight"] for part in "qkv"])
-    packed = graph.linear(f"{n}qkv", x, qkv, graph.scales)
+    packed = graph.linear(f"{n}qkv", x, qkv)
     positions = ["seqlens", "total", "rope.cos", "rope.sin", "position_ids", "bias"]
     attention = graph.node(
         "GroupQueryAttention",
@@ -171,15 +122,16 @@ def _layer(graph: _Graph, config: DecoderConfig, weights: Weights, i: int, x: st
         rotary_interleaved=0,
         scale=config.head_dim**-0.5,
     )
-    out = graph.linear(f"{n}o", attention, weights[f"{p}self_attn.o_proj.weight"], graph.scales)
+    out = graph.linear(f"{n}o", attention, weights[f"{p}self_attn.o_proj.weight"])
     h, res = graph.add_norm(f"{n}norm2", out, res, weights[f"{p}post_attention_layernorm.weight"], config.rms_norm_eps)
-    gate = graph.linear(f"{n}gate", h, weights[f"{p}mlp.gate_proj.weight"], graph.scales)
-    up = graph.linear(f"{n}up", h, weights[f"{p}mlp.up_proj.weight"], graph.scales)
+    gate = graph.linear(f"{n}gate", h, weights[f"{p}mlp.gate_proj.weight"])
+    up = graph.linear(f"{n}up", h, weights[f"{p}mlp.up_proj.weight"])
     # x * sigmoid(alpha x) with alpha = 1 is SiLU.
     act = graph.node("QuickGelu", [gate], [f"{n}silu"], MICROSOFT, alpha=1.0)
     inner = graph.node("Mul", [act, up], [f"{n}inner"])
-    # some products of gate and up are a hundred times as large as most: one scale for all would round those to nothing
-    return graph.linear(f"{n}down", inner, weights[f"{p}mlp.down_proj.weight"], "blocks"), res
+    if isinstance(weights, Rotated):
+        inner = graph.turn_groups(f"{n}inner", inner, within_mlp(config.intermediate_size))
+    return graph.by_rows(f"{n}down", inner, weights[f"{p}mlp.down_proj.weight"]), res
 
 
 def build_decoder(
@@ -187,7 +139,6 @@ def build_decoder(
     weights: Weights,
     precision: Precision,
     *,
-    scales: Scales = "blocks",
     progress: Callable[[int, int], None] | None = None,
 ) -> onnx.ModelProto:
     """The decoder as an ONNX model with its weights inside.
@@ -195,12 +146,10 @@ def build_decoder(
     Args:
         config: sizes.
         weights: Hugging Face names (``model.layers.0.self_attn.q_proj.weight``, ...), float32 (out, in).
-        precision: ``fp32``, or ``int8``: weights and activations of 8 bits, in a turned frame (``rotation``).
-        scales: of the 8-bit products whose input the turn makes even. Columns are read several times faster by
-            processors that add 8-bit products without saturating; elsewhere they would give wrong sums.
+        precision: ``fp32``, or ``int8``: weights of 7 and activations of 8 bits, in a turned frame (``rotation``).
         progress: called with (layers done, layers).
     """
-    graph = _Graph(precision, scales)
+    graph = _Graph(precision)
     cos, sin = _rotary(config)
     graph.constant("rope.cos", cos)
     graph.constant("rope.sin", sin)
@@ -217,7 +166,7 @@ def build_decoder(
             progress(i + 1, layers)
     last = graph.node("Gather", [x, "positions"], ["last"], axis=1)
     head = "lm_head.weight" if "lm_head.weight" in weights else "model.embed_tokens.weight"
-    graph.linear("lm_head", last, weights[head], "blocks")
+    graph.vocabulary("lm_head", last, weights[head])
     graph.node("Identity", ["lm_head.out"], ["logits"])
     return _finish(graph, config)
 

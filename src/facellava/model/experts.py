@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from facellava.interrupt import poll
 from facellava.model import clip_network
 from facellava.model.clip_network import ClipNetwork
+from facellava.model.prepared import prepared
 from facellava.model.regions import patch_centroids
 
 GRID = 7
@@ -31,7 +32,7 @@ CROP = 256
 FACEX_LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 FER_LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 _FACEX_MAP = "block_15_add/add"
-_AGE_MAP = "layer_22_relu"
+_AGE_MAP, _AGE_PREPARED = "layer_22_relu", "age-v1-map-1.onnx"
 _AGE_MEANS = np.array([122.781998, 117.000999, 104.297997], np.float32)
 _AGE_BINS = (0, 4, 10, 16, 22, 28, 34, 40, 46, 52, 58, 64, 70, 81)
 
@@ -145,7 +146,7 @@ class ExpertEncoder:
     def __init__(self, resolve: Callable[[str], Path], *, threads: int = 1) -> None:
         self._facex = _LiteRTNetwork(resolve("facex-expression"), threads, keep_inside=True)
         self._fer = _LiteRTNetwork(resolve("fer-expression"), threads)
-        self._age = _onnx_session(resolve("age-v1"), threads, extra_output=_AGE_MAP)
+        self._age = _onnx_session(_with_map(resolve("age-v1")), threads)
         self._gender = _onnx_session(resolve("gender-v1"), threads)
         self._clip = ClipNetwork(resolve("clip-vit-b16"), threads, GRID)
 
@@ -275,14 +276,22 @@ class _LiteRTNetwork:
         return output, self._net.get_tensor(index)
 
 
-def _onnx_session(path: Path, threads: int, extra_output: str = "") -> Any:
-    import onnx
+def _onnx_session(path: Path, threads: int) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    if not extra_output:
-        return ort.InferenceSession(str(path), options)
-    model = onnx.load(str(path))
-    model.graph.output.append(onnx.helper.make_tensor_value_info(extra_output, onnx.TensorProto.FLOAT, None))
-    return ort.InferenceSession(model.SerializeToString(), options)
+    return ort.InferenceSession(str(path), options)
+
+
+def _with_map(path: Path) -> Path:
+    """The age network in the cache, with the map inside it as a second output."""
+
+    def make() -> bytes:
+        import onnx  # here: it is needed once
+
+        model = onnx.load(str(path))
+        model.graph.output.append(onnx.helper.make_tensor_value_info(_AGE_MAP, onnx.TensorProto.FLOAT, None))
+        return model.SerializeToString()
+
+    return prepared(_AGE_PREPARED, make)

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from facellava.errors import DamagedCheckpoint
 from facellava.files import reading
-from facellava.model.decoder_onnx import DecoderConfig
+from facellava.model.decoder_config import DecoderConfig
 
 if TYPE_CHECKING:
     from gguf import GGUFReader

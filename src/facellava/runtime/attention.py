@@ -9,12 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from facellava.model.decoder_onnx import DecoderConfig
+from facellava.model.decoder_config import DecoderConfig
 
 __all__ = ["layer_attention", "open_with_queries", "queries"]
 
@@ -28,9 +26,11 @@ def queries(config: DecoderConfig) -> list[str]:
 
 def open_with_queries(path: Path, config: DecoderConfig, options: ort.SessionOptions) -> ort.InferenceSession:
     """A second session of a built decoder that also gives :func:`queries` out; its weights are mapped from one file."""
+    import onnx  # here: whoever does not ask for attention starts without it
+
     model = onnx.load(str(path), load_external_data=False)
     for name in queries(config):
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     options.add_session_config_entry(_FOLDER, str(path.parent))
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

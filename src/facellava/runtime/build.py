@@ -24,13 +24,13 @@ from safetensors.numpy import load_file, save_file
 
 from facellava.errors import DamagedCheckpoint, FileMissing, NoSpace
 from facellava.files import is_intact, reading, seal, writing_tensors
-from facellava.model.decoder_onnx import Precision, Scales, build_decoder, quantize_blocks, save_model
+from facellava.model.decoder_config import Precision
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.gguf_weights import read_gguf
-from facellava.runtime.saturation import products_saturate
+from facellava.model.quantization import quantize_blocks
 from facellava.weights import locked
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever the built files change, so that older ones are rebuilt."""
 
 BASE = "smollm2-135m-instruct"
@@ -132,8 +132,7 @@ def ensure_built(
     """
     card = ModelCard.read(source)
     digests = [_digest(source / name) for name in ("delta.safetensors", HEAD_FILE, "model.json")]
-    scales: Scales = "columns" if precision == "int8" and not products_saturate() else "blocks"
-    key = hashlib.sha256("|".join([str(FORMAT), precision, scales, *digests]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("|".join([str(FORMAT), precision, *digests]).encode()).hexdigest()[:16]
     target = cache / "models" / f"{card.name}-{precision}-{key}"
     if is_intact(target / SEAL):
         return target
@@ -145,7 +144,7 @@ def ensure_built(
                 _clean(target.parent)
             partial = Path(tempfile.mkdtemp(prefix=_UNFINISHED[0], dir=target.parent))
             try:
-                _build(source, partial, card, resolve(card.base), precision, scales, progress or (lambda *_: None))
+                _build(source, partial, card, resolve(card.base), precision, progress or (lambda *_: None))
                 seal(partial / SEAL, sorted(partial.iterdir()))
                 _publish(partial, target)
             finally:
@@ -181,9 +180,8 @@ def _publish(partial: Path, target: Path) -> None:
             shutil.rmtree(damaged, ignore_errors=True)
 
 
-def _build(
-    source: Path, out: Path, card: ModelCard, gguf: Path, precision: Precision, scales: Scales, progress: Progress
-) -> None:
+def _build(source: Path, out: Path, card: ModelCard, gguf: Path, precision: Precision, progress: Progress) -> None:
+    from facellava.model.decoder_onnx import build_decoder, save_model  # here: a built model runs without onnx
     from facellava.model.vision_onnx import build_vision
 
     progress("reading the language model", 0, 1)
@@ -194,7 +192,6 @@ def _build(
         base.config,
         weights,
         precision,
-        scales=scales,
         progress=lambda i, n: progress("building the language model", i, n),
     )
     save_model(decoder, out / "decoder.onnx")

@@ -6,6 +6,7 @@ torch.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from facellava.errors import UsageError
 from facellava.interrupt import poll
-from facellava.model.decoder_onnx import DecoderConfig, dequantize_blocks
+from facellava.model.decoder_config import DecoderConfig
+from facellava.model.quantization import dequantize_blocks
 from facellava.runtime.attention import layer_attention, open_with_queries, queries
 from facellava.runtime.constrained import CLOSING_TOKENS, Guide
 
@@ -266,8 +268,19 @@ class EmbedTable:
         scales: float32 (V, D / 32).
     """
 
+    _PARTS = ("codes", "scales")
+
     def __init__(self, codes: NDArray[np.uint8], scales: NDArray[np.float32]) -> None:
         self._codes, self._scales = codes, scales
+
+    @classmethod
+    def mapped(cls, path: Path) -> EmbedTable:
+        """A view of a safetensors file with both: rows that are never looked up take no memory."""
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        places = [(8 + size + part["data_offsets"][0], tuple(part["shape"])) for part in map(header.get, cls._PARTS)]
+        return cls(np.memmap(path, np.uint8, "r", *places[0]), np.memmap(path, np.float32, "r", *places[1]))
 
     def __getitem__(self, ids: Sequence[int]) -> NDArray[np.float32]:
         rows = np.asarray(ids, np.int64)

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from facellava.model.decoder_onnx import DecoderConfig
+from facellava.model.decoder_config import DecoderConfig
 from facellava.model.expert_report import ExpertHead
 from facellava.model.experts import ExpertEncoder
 from facellava.model.frames import frame_indices
@@ -42,8 +41,7 @@ class OnnxEngine(Engine):
         stop = self._tokenizer.token_to_id(meta["stop"])
         assert stop is not None, "the tokenizer lacks the model's stop token"
         self._stop = frozenset({stop})
-        tables = load_file(folder / "embeddings.safetensors")
-        self._embed = EmbedTable(tables["codes"], tables["scales"])
+        self._embed = EmbedTable.mapped(folder / "embeddings.safetensors")
         self._decoder = OnnxDecoder(folder / "decoder.onnx", DecoderConfig(**meta["decoder"]), threads=threads)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from facellava.model import experts
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig, Kind
-from facellava.model.decoder_onnx import DecoderConfig
+from facellava.model.decoder_config import DecoderConfig
 from facellava.model.expert_report import ExpertHead
 from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
