@@ -1,8 +1,9 @@
-"""What the system says while files are written stays what it is."""
+"""What the system says while files are written stays what it is; what is damaged is told in one line."""
 
 from __future__ import annotations
 
 import errno
+import json
 import signal
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from facellava.files import writing_tensors
+from facellava.errors import DamagedCheckpoint, DamagedFile
+from facellava.files import from_json, read_object, reading, writing_tensors
 
 
 def test_a_file_that_may_not_grow_is_an_os_error_under_safetensors(tmp_path: Path) -> None:
@@ -33,3 +35,27 @@ def test_a_file_that_may_not_grow_is_an_os_error_under_safetensors(tmp_path: Pat
 def test_what_is_not_the_systems_fault_stays_what_it_is() -> None:
     with pytest.raises(SafetensorError, match="broken header"), writing_tensors(Path("x")):
         raise SafetensorError("broken header")
+
+
+DEEP = "[" * 100_000
+"""More brackets than Python's reader follows."""
+
+
+@pytest.mark.parametrize("text", [DEEP, b"\xff", "{", '{"a": 1'])
+def test_what_cannot_be_read_as_json_is_told_as_one_kind_of_error(text: str | bytes) -> None:
+    with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
+        from_json(text)
+
+
+@pytest.mark.parametrize("text", [DEEP, "[]", "{", "null"])
+def test_a_file_without_an_object_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(
+        DamagedCheckpoint, match=r"config\.json was cut off or changed \([^\n]+\): get.* again$"
+    ):
+        read_object(tmp_path / "config.json")
+
+
+def test_a_lookup_in_damaged_content_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DamagedFile, match="was cut off or changed"), reading(tmp_path / "x"):
+        [][0]

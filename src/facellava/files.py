@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from facellava.errors import DamagedFile, FacellavaError
+from facellava.errors import DamagedCheckpoint, DamagedFile, FacellavaError
 
 
 @contextmanager
@@ -75,6 +75,18 @@ def reading(
         raise kind(f"{path} was cut off or changed ({reason[:200]}): {advice}") from error
 
 
+def from_json(text: str | bytes) -> Any:
+    """As ``json.loads``, for what others wrote: nesting that is deeper than Python can follow is no JSON either.
+
+    Raises:
+        json.JSONDecodeError, or UnicodeDecodeError for bytes.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", "", 0) from None
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file of ours holds.
 
@@ -82,7 +94,22 @@ def read_json(path: Path) -> Any:
         DamagedFile: it is no JSON.
     """
     with reading(path):
-        return json.loads(path.read_bytes())
+        return from_json(path.read_bytes())
+
+
+def read_object(
+    path: Path, advice: str = "get the folder again", kind: type[FacellavaError] = DamagedCheckpoint
+) -> dict[str, Any]:
+    """The object in a JSON file of a model's or a run's folder; arguments as :func:`reading`.
+
+    Raises:
+        DamagedCheckpoint: or what ``kind`` is: it is no JSON object.
+    """
+    with reading(path, advice, kind):
+        found = from_json(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    return found
 
 
 def json_row(line: bytes) -> dict[str, Any] | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from facellava.errors import DamagedCheckpoint, FileMissing, MissingExtra, UsageError
+from facellava.errors import FileMissing, MissingExtra, UsageError
+from facellava.files import read_object
 
 if TYPE_CHECKING:
     from facellava.model.config import FaceLlavaConfig
@@ -81,10 +81,7 @@ def _configuration(name: str) -> FaceLlavaConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise FileMissing(f"{name} holds no config.json: name a folder with one, 'default', or {' or '.join(PRESETS)}")
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise DamagedCheckpoint(f"{path} is no JSON object ({error})") from error
+    kind = read_object(path).get("model_type")
     if kind != FaceLlavaConfig.model_type:
         raise UsageError(f"{folder} holds a model of type {kind}: make it ours with facellava convert")
     try:

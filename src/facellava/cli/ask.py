@@ -11,6 +11,7 @@ import typer
 
 from facellava.cli._common import loader, require_readable, show_notice
 from facellava.errors import FileMissing, UsageError
+from facellava.files import from_json
 
 if TYPE_CHECKING:
     from facellava.runtime.constrained import Constraint
@@ -54,7 +55,7 @@ def _constraint(schema: Path | None, choices: list[str]) -> Constraint | None:
     if not schema.is_file():
         raise FileMissing(f"{schema}: no such file")
     try:
-        found = json.loads(schema.read_text(encoding="utf-8"))
+        found = from_json(schema.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{schema} is no JSON: {error}") from error
     if not isinstance(found, dict):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from facellava import tasks, weights
 from facellava.errors import FileMissing, SourceLayout
 from facellava.face import blendshape_names
+from facellava.files import from_json
 from facellava.instruct import asking
 from facellava.instruct.evidence import FaceEvidence, description_parts, measures_from_blendshapes
 from facellava.instruct.leaks import find_disclaimer, find_inner_state, find_leak
@@ -189,7 +190,7 @@ def _read_descriptions(file: Path) -> dict[str, str]:
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
+                row = from_json(line)
                 found[str(row["id"])] = str(row.get("description") or row["descriptions"][0]).strip()
             except (json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
                 raise SourceLayout(f"{file}, line {number}: expected an object with 'id' and 'description'") from error

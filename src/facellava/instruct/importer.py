@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellava.errors import FileMissing, UsageError
-from facellava.files import is_inside, write_atomic
+from facellava.files import from_json, is_inside, write_atomic
 from facellava.instruct.dataset import write_rows
 from facellava.instruct.records import Annotation, Rating, Rejected, Rejection
 from facellava.instruct.rows import Row
@@ -50,7 +51,7 @@ def import_llava(file: Path, out: Path, media: Path | None = None) -> int:
     if not file.is_file():
         raise FileMissing(f"{file} does not exist or is no file")
     try:
-        entries = json.loads(file.read_bytes())
+        entries = from_json(file.read_bytes())
     except ValueError as error:
         raise UsageError(f"{file} is no JSON: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -173,7 +174,7 @@ def _media(entry: dict[str, Any], facts: dict[str, Any], path: Path) -> tuple[by
     """The crops where they may be kept, and the digest of the source's medium."""
     if facts and not entry.get("pixels", False):
         return None, facts.get("sha256", "")
-    if not path.is_file():
+    if not os.path.isfile(path):  # the method raises for names that are too long
         raise Rejected("file_missing", f"{path} is missing: give the folder of the media")
     data = path.read_bytes()
     if facts:
@@ -187,7 +188,7 @@ def _landmarks(entry: dict[str, Any], media: Path) -> NDArray[np.float32] | None
     if not isinstance(name, str):
         return None
     path = media / name
-    if not path.is_file():
+    if not os.path.isfile(path):  # the method raises for names that are too long
         raise Rejected("file_missing", f"{path} is missing: give the folder of the media")
     points = np.load(path, allow_pickle=False)
     if points.shape[-2:] != (N_LANDMARKS, 2) or points.ndim not in (2, 3):

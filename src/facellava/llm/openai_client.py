@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from facellava.errors import MissingExtra, ProviderFailed
+from facellava.files import from_json
 
 from .address import is_local, without_key
 from .batch import Answer
@@ -129,7 +130,7 @@ class OpenAiClient:
             batch = self._client.batches.retrieve(name)
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [self._client.files.content(file).text for file in files]
-            rows = [json.loads(line) for text in texts for line in text.split("\n") if line.strip()]
+            rows = [from_json(line) for text in texts for line in text.split("\n") if line.strip()]
         return {row["custom_id"]: self._answer(row) for row in rows if row.get("custom_id") in set(keys)}
 
     def _answer(self, row: dict[str, Any]) -> Answer:

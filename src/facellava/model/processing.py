@@ -21,7 +21,8 @@ from torch import Tensor
 from transformers import AutoProcessor, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from facellava import _autoclasses
-from facellava.errors import FileMissing, UsageError
+from facellava.errors import DamagedCheckpoint, FileMissing, UsageError
+from facellava.files import read_object, reading
 from facellava.model import chat_inputs
 from facellava.model.chat_inputs import Chat, FaceReader, Message
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
@@ -341,11 +342,12 @@ class FaceLlavaProcessor(ProcessorMixin):
         path = Path(folder) / CONFIG_FILE
         if not path.is_file():
             raise FileMissing(f"{folder} holds no {CONFIG_FILE}: give a folder written by save_pretrained")
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        config = FaceLlavaConfig.from_dict(settings["config"])
+        settings = read_object(path)
+        with reading(path, "get the folder again", DamagedCheckpoint):
+            config, style = FaceLlavaConfig.from_dict(settings["config"]), PromptStyle(**settings["style"])
         tokenizer = AutoTokenizer.from_pretrained(folder)
         head = ExpertHead.load(Path(folder)) if (Path(folder) / HEAD_FILE).is_file() else None
-        return cls(tokenizer, config, PromptStyle(**settings["style"]), encoder, head, faces)
+        return cls(tokenizer, config, style, encoder, head, faces)
 
 
 AutoProcessor.register(FaceLlavaConfig, FaceLlavaProcessor, exist_ok=True)

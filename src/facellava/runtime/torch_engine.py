@@ -6,7 +6,6 @@ Needs the ``torch`` extra.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from facellava.errors import FileMissing, UsageError
+from facellava.files import read_object
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig
 from facellava.model.experts import ExpertEncoder
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
@@ -39,7 +39,7 @@ def is_trained_folder(folder: Path) -> bool:
     path = folder / "config.json"
     if not path.is_file() or (folder / "model.json").is_file():
         return False
-    return json.loads(path.read_text(encoding="utf-8")).get("model_type") == FaceLlavaConfig.model_type
+    return read_object(path).get("model_type") == FaceLlavaConfig.model_type
 
 
 class TorchDecoder(Decoder):
@@ -219,9 +219,9 @@ class TorchEngine(Engine):
 def _name(folder: Path) -> str:
     """The recipe's name where the run is known, else the folder's."""
     path = folder / "recipe.json"
-    return json.loads(path.read_text(encoding="utf-8"))["name"] if path.is_file() else folder.resolve().name
+    return str(read_object(path).get("name", folder.resolve().name)) if path.is_file() else folder.resolve().name
 
 
 def _calibration(folder: Path) -> dict[str, Any]:
     path = folder / "calibration.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import UsageError
+from ..files import from_json
 from .negation import Stripped, split_sentences, strip_negations
 from .years import read_years
 
@@ -264,7 +265,7 @@ def parse_lines(task: Task, lines: Iterable[str]) -> Iterator[dict]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except json.JSONDecodeError as error:
             raise UsageError(f"line {number} is not JSON ({error.msg}); expected an object with 'text'") from None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):

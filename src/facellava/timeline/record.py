@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from facellava.analyzer import Analyzer
-from facellava.errors import RunMismatch
+from facellava.errors import DamagedFile, RunMismatch
 from facellava.face.stretches import VideoFile
-from facellava.files import write_atomic
+from facellava.files import read_object, write_atomic
 from facellava.instruct.journal import json_line, locked
 from facellava.timeline import tables
 from facellava.timeline.numbering import Numbering
@@ -84,7 +84,7 @@ def _claim(path: Path, about: Mapping[str, Any]) -> None:
     if not path.is_file():
         write_atomic(path, json.dumps(about, indent=1) + "\n")
         return
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = read_object(path, "choose another folder", DamagedFile)
     for name, value in about.items():
         if known.get(name) != value:
             what = "another video" if name == "sha256" else f"a run with other {name}"

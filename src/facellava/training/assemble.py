@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from facellava import tasks, weights
 from facellava.errors import FileMissing, UsageError
+from facellava.files import read_object
 from facellava.model import experts
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig
 from facellava.model.expert_report import HeadSpec
@@ -219,7 +219,7 @@ def _checked(start: str) -> Path:
             f"model.start is {start}, which holds no config.json: name a folder that a run or save_pretrained wrote, "
             "'default' or 'random'"
         )
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    kind = read_object(folder / "config.json").get("model_type")
     if kind != FaceLlavaConfig.model_type:
         raise UsageError(f"{folder} holds a model of type {kind}: make it ours with facellava convert")
     return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from facellava.errors import DamagedMedia, UsageError
 from facellava.face import read_media
-from facellava.files import is_inside
+from facellava.files import from_json, is_inside
 from facellava.training.crops import ALL_FRAMES, Known, crop_clip
 from facellava.training.talks import MIXED, Talk, digest_of, labels_of, task_of
 from facellava.types import CROP_SIZE, FaceClip
@@ -44,8 +43,8 @@ class LlavaFolder:
         if not file.is_file():
             return []
         try:
-            entries = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            entries = from_json(file.read_bytes())
+        except ValueError as error:
             raise UsageError(f"{file} is no JSON: {error}") from error
         if not isinstance(entries, list):
             raise UsageError(f"{file} must hold a list of conversations")

@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from facellava.errors import FileMissing, UsageError
-from facellava.files import write_atomic
+from facellava.files import from_json, write_atomic
 
 FAILED = "Failed to obtain answer"
 """With it begins what VLMEvalKit writes where a model gave nothing."""
@@ -80,14 +80,14 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         found = (
-            json.loads(text)
+            from_json(text)
             if path.suffix == ".json"
-            else [json.loads(line) for line in text.split("\n") if line.strip()]
+            else [from_json(line) for line in text.split("\n") if line.strip()]
         )
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UsageError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise UsageError(f"{path}: expected a list of objects")

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 from facellava import settings
 from facellava.errors import FileMissing
+from facellava.files import read_object
 from facellava.tasks.task import Task
 from facellava.types import Crop, FaceClip, LabelValue, MediaKind, Precision
 
@@ -208,7 +209,7 @@ def _folder_name(folder: Path) -> str:
     for name in ("model.json", "recipe.json"):
         path = folder / name
         if path.is_file():
-            return _short(json.loads(path.read_text(encoding="utf-8")).get("name", folder.resolve().name))
+            return _short(read_object(path).get("name", folder.resolve().name))
     return _short(folder.resolve().name)
 
 

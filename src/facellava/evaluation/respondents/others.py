@@ -18,6 +18,7 @@ from facellava.errors import FileMissing, UsageError
 from facellava.evaluation.respondents.base import Ask, Prediction, Reply, RespondentConfig, identity_of
 from facellava.evaluation.respondents.service import FRAMES
 from facellava.face import blendshape_names
+from facellava.files import from_json
 from facellava.model.experts import FACEX_LABELS, ExpertEncoder, Opinions, opinions
 from facellava.model.frames import frame_indices
 from facellava.runtime.build import CROP_MARGIN
@@ -65,7 +66,7 @@ def _text(path: Path, data: bytes) -> str:
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = from_json(line)
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}, line {number}: no JSON ({error.msg})") from error
     if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not isinstance(row.get("text"), str):

@@ -9,6 +9,7 @@ from typing import Any
 
 from facellava import tasks
 from facellava.errors import SourceLayout
+from facellava.files import from_json
 from facellava.types import LabelValue, Sample
 
 from .base import SourceInfo, require
@@ -55,7 +56,7 @@ def read(root: Path, split: str) -> Iterator[Sample]:
 def _entries(path: Path) -> list[Any]:
     try:
         with is_text(path):
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = from_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise SourceLayout(f"{path}, line {error.lineno}: expected a JSON list ({error.msg})") from error
     if not isinstance(found, list):

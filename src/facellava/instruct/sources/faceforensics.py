@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facellava.errors import SourceLayout, UsageError
+from facellava.files import from_json
 from facellava.types import Sample
 
 from .base import SourceInfo, chunks, require
@@ -71,7 +72,7 @@ def read(
 def _pairs(path: Path) -> list[tuple[str, str]]:
     try:
         with is_text(path):
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = from_json(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise SourceLayout(f"{path}, line {error.lineno}: expected a JSON list ({error.msg})") from error
     pairs = []

@@ -6,13 +6,14 @@ import csv
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from facellava.errors import LabelUnknown, SourceLayout, UsageError
-from facellava.files import is_inside
+from facellava.files import from_json, is_inside
 from facellava.types import Sample
 
 from .base import SourceInfo
@@ -130,7 +131,7 @@ def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = from_json(line)
             except json.JSONDecodeError as error:
                 raise SourceLayout(f"{path}, line {number}: expected a JSON object ({error.msg})") from error
             if not isinstance(value, dict):
@@ -160,7 +161,8 @@ def whole(line: Line, name: str) -> int:
 def find_media(folder: Path, stems: Sequence[str], endings: Sequence[str]) -> Path:
     """The first file that exists of all stems and endings; else the first candidate, which preprocessing reports."""
     candidates = [folder / f"{stem}{ending}" for stem in stems for ending in endings]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    # of os, because the method raises for names that are too long
+    return next((path for path in candidates if os.path.isfile(path)), candidates[0])
 
 
 def no_options(info: SourceInfo, options: Mapping[str, object]) -> None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from facellava.errors import DamagedCheckpoint, FileMissing
+from facellava.files import read_object
 
 __all__ = ["Entry", "Source", "open_source", "read_json"]
 
@@ -198,10 +198,4 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DamagedCheckpoint(f"{path} is no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise DamagedCheckpoint(f"{path} is no JSON object")
-    return found
+    return read_object(path)
