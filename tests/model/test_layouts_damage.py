@@ -201,8 +201,8 @@ def test_folders_without_a_checkpoint(tmp_path: Path) -> None:
     ("config", "message"),
     [
         ("", "holds no config.json"),
-        ("{", "config.json is no JSON"),
-        ("[]", "config.json is no JSON object"),
+        ("{", "config.json was cut off or changed"),
+        ("[]", "config.json was cut off or changed (no JSON object)"),
         ('{"hidden_size": 32}', "names no language model (model_type)"),
         ('{"model_type": "unheard-of"}', "unheard-of"),
         ('{"model_type": "llava", "hidden_size": "wide"}', "hidden_size"),
@@ -217,7 +217,7 @@ def test_a_configuration_that_is_damaged(config: str, message: str, tmp_path: Pa
 
 def test_a_tokenizer_that_is_damaged(tmp_path: Path) -> None:
     folder = world.checkpoint(tmp_path / "theirs", "video-llava", tokenizer=True)
-    for text, message in (("{", "tokenizer.json is no JSON"), ('{"version": "1.0"}', "cannot be opened")):
+    for text, message in (("{", "tokenizer.json was cut off or changed"), ('{"version": "1.0"}', "cannot be opened")):
         (folder / "tokenizer.json").write_text(text)
         assert message in str(refused(folder, tmp_path))
     (folder / "tokenizer.json").unlink()
