@@ -50,9 +50,7 @@ def test_what_cannot_be_read_as_json_is_told_as_one_kind_of_error(text: str | by
 @pytest.mark.parametrize("text", [DEEP, "[]", "{", "null"])
 def test_a_file_without_an_object_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(
-        DamagedCheckpoint, match=r"config\.json was cut off or changed \([^\n]+\): get.* again$"
-    ):
+    with pytest.raises(DamagedCheckpoint, match=r"config\.json was cut off or changed \([^\n]+\): get.* again$"):
         read_object(tmp_path / "config.json")
 
 

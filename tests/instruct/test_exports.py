@@ -170,7 +170,9 @@ def test_foreign_llava_json(tmp_path: Path) -> None:
         {"id": "half", "image": "face.png", "conversations": talk("Q", "A")[:1]},
         {"id": "gone", "image": "gone.png", "conversations": talk("Q", "A")},
         {"id": "swapped", "image": "face.png", "conversations": talk("Q", "A")[::-1]},
-        {"id": "7", "video": "clip.mp4", "conversations": talk("<video>\nQ", "A")},
+        {"id": "silent", "image": "face.png", "conversations": [{"from": "human"}, {"from": "gpt", "value": "A"}]},
+        {"id": "odd", "image": "face.png", "conversations": talk("Q", "A"), "rows": [{"rating": {"beauty": 5}}]},
+        {"id": "7", "video": "clip.mp4", "conversations": talk("<video>\nQ", "A"), "rows": "none"},
     ]
     (tmp_path / "in.json").write_text(json.dumps([good, *odd]))
     assert import_llava(tmp_path / "in.json", tmp_path / "out") == 3
@@ -179,7 +181,12 @@ def test_foreign_llava_json(tmp_path: Path) -> None:
     assert {(row.question, row.description) for row in rows} == {("Who?", "A face."), ("And?", "Calm."), ("Q", "A")}
     assert {row.source for row in rows} == {"llava"} and all(row.data is None for row in rows)
     ledger = [json.loads(line) for line in (tmp_path / "out/rejections.jsonl").read_text().splitlines()]
-    assert Counter(entry["code"] for entry in ledger) == {"no_media": 1, "bad_conversation": 2, "file_missing": 1}
+    assert Counter(entry["code"] for entry in ledger) == {
+        "no_media": 1,
+        "bad_conversation": 3,
+        "file_missing": 1,
+        "bad_facts": 1,
+    }
 
 
 def talk(*texts: str) -> list[dict[str, str]]:

@@ -89,8 +89,9 @@ def _pairs(entries: list[dict[str, Any]], rejected: list[Rejection]) -> Iterator
             rejected.append(_rejection(f"{SOURCE}/{name}", error))
             continue
         for turn, (question, answer) in enumerate(turns):
-            known = facts[turn] if turn < len(facts) else {}
-            own = known.get("id") or f"{SOURCE}/{name}" + (f"#{turn}" if len(turns) > 1 else "")
+            known = facts[turn] if isinstance(facts, list) and turn < len(facts) else {}
+            known = known if isinstance(known, dict) else {}
+            own = str(known.get("id") or f"{SOURCE}/{name}" + (f"#{turn}" if len(turns) > 1 else ""))
             while own in taken:  # ids repeat in public files
                 own += "~"
             taken.add(own)
@@ -106,11 +107,15 @@ def _turns(entry: dict[str, Any]) -> list[tuple[str, str]]:
         raise Rejected("no_media", "the entry names neither one image nor one video")
     found = []
     for human, model in zip(talk[::2], talk[1::2], strict=True):
-        if (human.get("from"), model.get("from")) != ("human", "gpt"):
-            raise Rejected("bad_conversation", "turns are not 'human' and 'gpt' by turns")
-        question = human["value"].replace("<image>", "").replace("<video>", "").strip()
-        found.append((question, model["value"]))
+        question, answer = _said(human, "human"), _said(model, "gpt")
+        found.append((question.replace("<image>", "").replace("<video>", "").strip(), answer))
     return found
+
+
+def _said(turn: object, who: str) -> str:
+    if not isinstance(turn, dict) or turn.get("from") != who or not isinstance(turn.get("value"), str):
+        raise Rejected("bad_conversation", "turns are not texts of 'human' and 'gpt' by turns")
+    return turn["value"]
 
 
 def _rejection(sample: str, error: Rejected, facts: dict[str, Any] | None = None) -> Rejection:
@@ -124,6 +129,8 @@ def _rows(pairs: list[_Pair], place: _Place, rejected: list[Rejection]) -> Itera
             yield _row(pair, place)
         except Rejected as error:
             rejected.append(_rejection(pair.id, error, pair.facts))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            rejected.append(_rejection(pair.id, Rejected("bad_facts", f"its 'rows' cannot be read ({error})")))
 
 
 def _row(pair: _Pair, place: _Place) -> Row:
