@@ -157,8 +157,7 @@ class ExpertHead:
 
     Args:
         spec: which outputs.
-        arrays: float32, or half precision as stored, widened where it is used: ``{map,value}_{mean,std}`` and
-            ``heads.F.{patches,regions,hidden,out,skip}.{weight,bias}``.
+        arrays: float32: ``{map,value}_{mean,std}`` and ``heads.F.{patches,regions,hidden,out,skip}.{weight,bias}``.
     """
 
     def __init__(self, spec: HeadSpec, arrays: Mapping[str, Array]) -> None:
@@ -180,7 +179,8 @@ class ExpertHead:
         with reading(path, "get the model again", DamagedCheckpoint):
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                # widened once: products with half precision would widen it for every face
+                arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
             if "spec" not in metadata:
                 raise DamagedCheckpoint(f"{path} states no spec: it is not the head of a model")
             return cls(HeadSpec.from_json(metadata["spec"]), arrays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +36,23 @@ class OnnxEngine(Engine):
         self.margin: float = meta["crop_margin"]
         self.untrained, self.thresholds, self.temperature = {}, {}, {}
         self.grid: int = meta["grid"]
-        self._take_head(ExpertHead.load(folder))
         self._placeholder: int = meta["placeholder"]
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        with ThreadPoolExecutor(1) as beside:  # opening is most of a cold start, and one half of it waits for nothing
+            decoder = beside.submit(
+                OnnxDecoder, folder / "decoder.onnx", DecoderConfig(**meta["decoder"]), threads=threads
+            )
+            self._encoder = ExpertEncoder(resolve, threads=threads)
+            vision = str(folder / "vision.onnx")
+            self._vision = ort.InferenceSession(vision, options, providers=["CPUExecutionProvider"])
+            self._take_head(ExpertHead.load(folder))
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._decoder = decoder.result()
         stop = self._tokenizer.token_to_id(meta["stop"])
         assert stop is not None, "the tokenizer lacks the model's stop token"
         self._stop = frozenset({stop})
         self._embed = EmbedTable.mapped(folder / "embeddings.safetensors")
-        self._decoder = OnnxDecoder(folder / "decoder.onnx", DecoderConfig(**meta["decoder"]), threads=threads)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._vision = ort.InferenceSession(str(folder / "vision.onnx"), options, providers=["CPUExecutionProvider"])
-        self._encoder = ExpertEncoder(resolve, threads=threads)
 
     def tokenize(self, text: str) -> list[int]:
         """See ``Engine.tokenize``."""
