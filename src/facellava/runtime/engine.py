@@ -148,15 +148,12 @@ class Engine(ABC):
         return self.see(clip).probabilities
 
     def glance(self, clip: FaceClip) -> Seen:
-        """A face that the language model has not read: a fraction of the time of :meth:`look`.
+        """A face that the language model has not read: half of the time of :meth:`look`.
 
         Only tasks that ``scores_by_head`` can be answered from it, and without words.
         """
         assert self._head is not None, "only a model with a head can judge without reading"
-        probabilities, nothing = self.judge(clip), np.zeros(0, np.float32)
-        report = self._head.find(probabilities).report()
-        unread = np.zeros(0, np.int64)
-        return Seen(self._decoder.empty(), nothing, nothing, self.by_slot(probabilities), report, unread)
+        return self._seen(self.see(clip), self._decoder.empty(), np.zeros(0, np.int64))
 
     def look(self, clip: FaceClip) -> Seen:
         """Read one face; everything asked later continues from here."""
@@ -164,19 +161,21 @@ class Engine(ABC):
 
     def read(self, visual: Visual) -> Seen:
         """As :meth:`look`, from the output of :meth:`see`."""
-        tokens, attention, probabilities, report, blocks = visual
-        opening = Opening(len(tokens), self._placeholder, blocks, report)
+        opening = Opening(len(visual.tokens), self._placeholder, visual.blocks, visual.report)
         ids = np.array(visual_prefix(self.tokenize, opening, self._style))
         places = ids == self._placeholder
         embeds = self._embed[np.where(places, 0, ids).tolist()]
-        embeds[places] = tokens
-        head = self.by_slot(probabilities)
-        state = self._decoder.extend(self._decoder.empty(), embeds)
+        embeds[places] = visual.tokens
+        return self._seen(visual, self._decoder.extend(self._decoder.empty(), embeds), ids)
+
+    def _seen(self, visual: Visual, state: State, ids: NDArray[np.int64]) -> Seen:
+        head, attention = self.by_slot(visual.probabilities), visual.attention
         if attention is None or attention.shape[2:] != (self.grid**2, N_REGIONS):
             nothing = np.zeros(0, np.float32)
-            return Seen(state, nothing, nothing, head, report, ids)
+            return Seen(state, nothing, nothing, head, visual.report, ids)
         per_patch = attention.mean((0, 1))
-        return Seen(state, per_patch.mean(0), per_patch.reshape(self.grid, self.grid, -1), head, report, ids)
+        regions = per_patch.reshape(self.grid, self.grid, -1)
+        return Seen(state, per_patch.mean(0), regions, head, visual.report, ids)
 
     def by_slot(self, probabilities: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The expert head's probabilities (..., O) by slot name; empty without a head."""

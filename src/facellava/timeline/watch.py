@@ -144,10 +144,7 @@ def _result(analyzer: Analyzer, stretch: Stretch, asked: Asked, numbering: Numbe
 def _faces(
     analyzer: Analyzer, media: Media, moment: float, asked: Asked, numbering: Numbering
 ) -> tuple[FaceResult, ...]:
-    clips, engine = analyzer.faces(media), analyzer.engine
+    clips = analyzer.faces(media)
     numbered = zip(clips, numbering.number(clips), strict=True)
     clips = sorted((replace(clip, face_id=number) for clip, number in numbered), key=lambda clip: clip.face_id)
-    # where the head answers everything, the language model need not read the face
-    quick = all(engine.scores_by_head(name) for name in asked.tasks)
-    look = engine.glance if quick else engine.look
-    return analyzer.describe(clips, asked.tasks, "video", moment, explain=False, look=look)
+    return analyzer.describe(clips, asked.tasks, "video", moment, explain=False)

@@ -50,14 +50,14 @@ class OwnRespondent:
         self.identity = identity_of(
             digest_of_folder(folder), _base(folder), _words(), self.model.name, typed, text, self._tokens
         )
-        self._last: tuple[FaceClip, Seen] | None = None
+        self._last: tuple[FaceClip, bool, Seen] | None = None
 
     def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
         """See ``Respondent``. A face that the program would not judge is abstained from."""
         assert clip is not None
         if (reason := reason_to_abstain(clip)) is not None:
             return Reply(text="" if self._text else None, prediction=Prediction(None, abstained=reason))
-        engine, seen = self.model.engine, self._look(clip)
+        engine, seen = self.model.engine, self._look(clip, ask.task.name)
         prediction = text = None
         if self._typed:
             prediction = _restricted(_prediction(answer_task(engine, seen, ask.task, ask.media, explain=False)), ask)
@@ -66,11 +66,13 @@ class OwnRespondent:
             text = "".join(engine.ask(seen, question, max_new_tokens=self._tokens)).strip()
         return Reply(text, prediction)
 
-    def _look(self, clip: FaceClip) -> Seen:
-        """The face, read once for questions that follow each other."""
-        if self._last is None or self._last[0] is not clip:
-            self._last = clip, self.model.engine.look(clip)
-        return self._last[1]
+    def _look(self, clip: FaceClip, task: str) -> Seen:
+        """The face, seen once for questions that follow each other; read only where that is needed."""
+        engine = self.model.engine
+        labels = not self._text and engine.scores_by_head(task)
+        if self._last is None or self._last[0] is not clip or self._last[1] != labels:
+            self._last = clip, labels, engine.glance(clip) if labels else engine.look(clip)
+        return self._last[2]
 
 
 def _prediction(result: TaskResult) -> Prediction:
