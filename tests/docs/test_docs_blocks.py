@@ -22,7 +22,7 @@ from facellava.runtime.build import BASE
 from facellava.training.recipe import load_recipe as load_training
 
 ALL = [block for page in pages() for block in read(page)]
-ALIKE = 0.9
+ALIKE = 0.8
 """Of a console block's words. Not 1: another processor rounds 8-bit networks differently, and a label can tip."""
 
 
