@@ -66,9 +66,7 @@ def analyze(
         typer.Option(help="all faces, or paper: refuse clips that the paper's data preparation drops."),
     ] = "all",
     blur: Annotated[bool, typer.Option("--blur", help="Blur faces in the pictures that are written.")] = False,
-    brief: Annotated[
-        bool, typer.Option("--brief", help="Labels only, no explanation: several times faster.")
-    ] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Labels only, no explanation: several times faster.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores, at most 4.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> int:
