@@ -42,7 +42,7 @@ DEEP = "[" * 100_000
 
 
 @pytest.mark.parametrize("text", [DEEP, b"\xff", "{", '{"a": 1'])
-def test_what_cannot_be_read_as_json_is_told_as_one_kind_of_error(text: str | bytes) -> None:
+def test_text_that_is_no_json_is_told_as_such(text: str | bytes) -> None:
     with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
         from_json(text)
 

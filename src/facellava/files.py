@@ -115,8 +115,8 @@ def read_object(
 def json_row(line: bytes) -> dict[str, Any] | None:
     """The object in a line of an append-only file; None for a line that a power cut or a disk has damaged."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = from_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) else None
 

@@ -89,7 +89,7 @@ def test_a_folder_as_text(run, tmp_path: Path) -> None:
     ("content", "code", "words"),
     [
         (None, 10, "holds no config.json: name a folder with one, 'default', or paper-7b or release-7b"),
-        ("[]", 25, "no JSON object"),
+        ("[]", 25, "config.json was cut off or changed (no JSON object)"),
         ('{"model_type": "llama"}', 2, "holds a model of type llama: make it ours with facellava convert"),
         ('{"model_type": "facellava", "vision": {"width": 3}}', 2, "heads=16 does not divide width=3"),
         (

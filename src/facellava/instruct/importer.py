@@ -89,8 +89,8 @@ def _pairs(entries: list[dict[str, Any]], rejected: list[Rejection]) -> Iterator
             rejected.append(_rejection(f"{SOURCE}/{name}", error))
             continue
         for turn, (question, answer) in enumerate(turns):
-            known = facts[turn] if isinstance(facts, list) and turn < len(facts) else {}
-            known = known if isinstance(known, dict) else {}
+            stated = facts[turn] if isinstance(facts, list) and turn < len(facts) else None
+            known = stated if isinstance(stated, dict) else {}
             own = str(known.get("id") or f"{SOURCE}/{name}" + (f"#{turn}" if len(turns) > 1 else ""))
             while own in taken:  # ids repeat in public files
                 own += "~"
@@ -130,7 +130,7 @@ def _rows(pairs: list[_Pair], place: _Place, rejected: list[Rejection]) -> Itera
         except Rejected as error:
             rejected.append(_rejection(pair.id, error, pair.facts))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            rejected.append(_rejection(pair.id, Rejected("bad_facts", f"its 'rows' cannot be read ({error})")))
+            rejected.append(_rejection(pair.id, Rejected("bad_facts", f"what it states cannot be read ({error})")))
 
 
 def _row(pair: _Pair, place: _Place) -> Row:

@@ -268,8 +268,6 @@ class EmbedTable:
         scales: float32 (V, D / 32).
     """
 
-    _PARTS = ("codes", "scales")
-
     def __init__(self, codes: NDArray[np.uint8], scales: NDArray[np.float32]) -> None:
         self._codes, self._scales = codes, scales
 
@@ -279,8 +277,12 @@ class EmbedTable:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
-        places = [(8 + size + part["data_offsets"][0], tuple(part["shape"])) for part in map(header.get, cls._PARTS)]
-        return cls(np.memmap(path, np.uint8, "r", *places[0]), np.memmap(path, np.float32, "r", *places[1]))
+
+        def part(name: str, dtype: type) -> NDArray[Any]:
+            start = 8 + size + header[name]["data_offsets"][0]
+            return np.memmap(path, dtype, "r", start, tuple(header[name]["shape"]))
+
+        return cls(part("codes", np.uint8), part("scales", np.float32))
 
     def __getitem__(self, ids: Sequence[int]) -> NDArray[np.float32]:
         rows = np.asarray(ids, np.int64)
