@@ -3,9 +3,9 @@
 Forty questions (``language.toml``) about each of five held-out portraits and synthetic photographs. A format question
 counts as obeyed when a machine could use the answer: JSON that parses and has the keys, one word, a number, yes or no.
 Every answer is searched for claims about feelings and identities. Then yes or no: eighteen questions about what the
-report states, of thirty faces; agreement with it is counted where it says yes and where it says no. Last, second
+report states, of thirty faces; agreement with it is counted where it says yes and where it says no. Then second
 questions that mean something only after a first one: whether the answer is about what was asked first, and how often it
-is without the first turn.
+is without the first turn. Last, questions that no face answers, by what they ask for: how often they are declined.
 """
 
 from __future__ import annotations
@@ -96,6 +96,20 @@ def second_turns(model: facellava.Analyzer, faces: list[OpenFace], pairs: list[d
     return rows
 
 
+def declined(model: facellava.Analyzer, faces: list[OpenFace], groups: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Questions about health, origin and the like: whether the answer declines."""
+    rows = []
+    for face in faces:
+        clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
+        seen = model.engine.look(clip)
+        for kind, questions in groups.items():
+            for question in questions:
+                answer = "".join(model.engine.ask(seen, question, max_new_tokens=40))
+                declines = obeys("refusal", answer, []) and not re.match(r"(?:yes|no)\b", answer, re.IGNORECASE)
+                rows.append({"face": face.id, "kind": kind, "ask": question, "answer": answer, "declines": declines})
+    return rows
+
+
 def spread(faces: list[OpenFace], count: int) -> list[OpenFace]:
     """So many, evenly over the list."""
     return faces[:: max(1, len(faces) // count)][:count]
@@ -138,8 +152,12 @@ def main() -> None:
     turns = second_turns(model, spread(photos, args.each), asked["second_turn"])
     for name in ("after", "alone"):
         print(f"second questions, {name}: {sum(row[f'{name}_fits'] for row in turns)} of {len(turns)} fit the first")
+    beyond = declined(model, spread(photos, args.each), asked["decline"])
+    for kind in asked["decline"]:
+        own = [row["declines"] for row in beyond if row["kind"] == kind]
+        print(f"{kind}: {sum(own)} of {len(own)} declined")
     if args.json:
-        rows += [*judged, *turns]
+        rows += [*judged, *turns, *beyond]
         args.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -160,7 +160,7 @@ def test_formats_are_obeyed() -> None:
         elif re.search("word|[Jj]ust say", turn.question):
             seen.add("word")
             assert len(turn.answer.split()) == 1
-        elif "yes or no" in turn.question.lower():
+        elif re.search(r"yes or no|yes/no|or not\?", turn.question.lower()):
             seen.add("yes/no")
             assert turn.answer in ("Yes.", "No.")
         elif re.search(r"AU|[Cc]ode", turn.question):
@@ -227,7 +227,10 @@ def test_refusals_name_nobody_and_judge_nobody() -> None:
     refusals = [turn for turn in many_turns(600, seed=14) if turn.task == "refusal"]
     assert len(refusals) > 20
     for turn in refusals:
-        assert re.search(r"cannot|do not|does not|leave|not visible|not an inner state", turn.answer), turn
+        assert re.search(
+            r"cannot|do not|does not|leave|not visible|not an inner state|not something|face alone|only describe",
+            turn.answer,
+        ), turn
 
 
 def test_measures_from_blendshapes() -> None:

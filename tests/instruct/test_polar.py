@@ -10,6 +10,8 @@ import pytest
 
 from facellava import tasks
 from facellava.instruct.evidence import FaceEvidence, conversation
+from facellava.instruct.facts import texts
+from facellava.instruct.free import declined_turn, free_turn
 from facellava.instruct.polar import polar_turn
 
 UNITS = {"AU4": False, "AU12": True, "AU25": True}
@@ -80,9 +82,38 @@ def test_conversations_hold_yes_and_no_equally_often() -> None:
 
 def test_the_questions_of_the_benchmark_are_not_taught() -> None:
     path = Path(__file__).parents[2] / "benchmarks" / "language.toml"
-    held_out = {row["ask"] for row in tomllib.loads(path.read_text(encoding="utf-8"))["question"]}
+    benchmark = tomllib.loads(path.read_text(encoding="utf-8"))
+    held_out = {row["ask"] for row in benchmark["question"] + benchmark["truth"]}
+    held_out |= {row[turn] for row in benchmark["second_turn"] for turn in ("first", "second")}
+    held_out |= {ask for asks in benchmark["decline"].values() for ask in asks}
     rng = random.Random(5)
     known = {name: name in UNITS for name in tasks.get("action_units").names}
     having = replace(FACE, action_units=known, attributes=dict.fromkeys(tasks.get("attributes").names, True))
     asked = {turn.question for _ in range(3000) for turn in conversation(having, rng)}
     assert not asked & held_out
+
+
+def test_what_no_face_answers_is_declined_in_every_kind_of_question() -> None:
+    rng, kinds, answers = random.Random(7), set(), set()
+    forms = texts("questions")["refuse"]
+    for _ in range(600):
+        turn = declined_turn(FACE, rng, "photo")
+        assert turn.task == "refusal" and not re.search(r"[{}]", turn.question + turn.answer)
+        assert not re.match(r"(?:yes|no)\b", turn.answer, re.IGNORECASE), turn
+        kinds |= {kind for kind, form in forms.items() for adj in form.get("adj", ()) if f" {adj}" in turn.question}
+        answers.add(turn.answer)
+    assert kinds == {"feeling", "character", "health", "origin"}
+    assert len(answers) > 25
+
+
+def test_the_hair_is_described_by_what_is_known_of_it() -> None:
+    def said(**attributes: bool) -> set[str]:
+        evidence, rng = replace(FACE, attributes=attributes), random.Random(5)
+        turns = (free_turn(evidence, rng, "image") for _ in range(500))
+        return {t.answer for t in turns if t is not None and re.search(r"\bhair\b", t.question)}
+
+    assert said(Gray_Hair=True, Wavy_Hair=True, Black_Hair=False)
+    assert all("gray and wavy" in answer for answer in said(Gray_Hair=True, Wavy_Hair=True, Black_Hair=False))
+    assert all(answer.endswith("A hat covers part of it.") for answer in said(Blond_Hair=True, Wearing_Hat=True))
+    assert all("bald" in answer for answer in said(Bald=True, Gray_Hair=False))
+    assert not said(Smiling=True), "nothing is known of the hair"

@@ -258,3 +258,19 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     assert all(value.dtype == torch.float16 for value in delta.values())
     assert not any(name.startswith("language_model") and "lora_" not in name for name in delta)
     assert "frgca.out.weight" in delta and "vision_tower.map_mean" in delta
+    goes_on_from(tmp_path / "shipped", tmp_path, {k: v for k, v in changes.items() if not k.startswith("stages.")})
+
+
+def goes_on_from(shipped: Path, tmp_path: Path, changes: dict[str, str]) -> None:
+    """A further run starts at the very weights that were packaged, and ends elsewhere."""
+    changes |= {"model.delta": json.dumps(str(shipped)), "lora.alpha": "32", "stages.continue.conversations": "4"}
+    still = changes | {"stages.continue.lr": "1e-30"}
+    before = load_file(shipped / "delta.safetensors")
+    for name, settings in (("moved", changes), ("still", still)):
+        train(load_recipe("default-continue", settings), tmp_path / name, show=lambda line: None)
+        after = load_file(tmp_path / name / "final" / "delta.safetensors")
+        assert after.keys() == before.keys()
+        same = [torch.equal(value.half(), before[key]) for key, value in after.items()]
+        assert all(same) if name == "still" else sum(same) < len(same) / 2
+    with pytest.raises(UsageError, match=r"alpha / rank = 16: set model\.base and \[lora\] to the same"):
+        train(load_recipe("default-continue", changes | {"lora.alpha": "2"}), tmp_path / "other", show=print)

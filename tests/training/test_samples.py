@@ -17,15 +17,17 @@ from facellava.model.expert_report import ExpertHead, HeadSpec, region_weights  
 from facellava.model.regions import REGIONS  # noqa: E402
 from facellava.runtime.report import head_spec, untrained  # noqa: E402
 from facellava.training.head import (  # noqa: E402
+    PARTS,
     THRESHOLDS,
     HeadNetwork,
     best_threshold,
-    fit_head,
+    fit_ensemble,
     head_report,
     predict,
     threshold_curve,
+    unseen,
 )
-from facellava.training.samples import Samples, SamplesFolder, head_targets  # noqa: E402
+from facellava.training.samples import Samples, SamplesFolder, fold_of, head_targets  # noqa: E402
 from facellava.training.talks import open_folder  # noqa: E402
 
 SPEC = head_spec({"deepfake", "age", "AU12"})
@@ -70,7 +72,7 @@ def test_unknown_labels_have_no_weight() -> None:
 
 def test_head_learns_what_its_inputs_say_and_folds_hold_out_subjects(tmp_path: Path) -> None:
     data = samples(400)
-    head = fit_head(data, SPEC, folds=2, epochs=60)
+    head = fit_ensemble(data, SPEC, [(0, 0), (1, 1)], 2, epochs=60)
     report = head_report(head, data, data.indices("test"))
     assert report["deepfake"] == 1
     assert report["AU12"] == 1
@@ -82,6 +84,22 @@ def test_head_learns_what_its_inputs_say_and_folds_hold_out_subjects(tmp_path: P
     again = ExpertHead.load(tmp_path)
     assert again.spec == head.spec
     np.testing.assert_allclose(predict(again, data, [0, 7]), predict(head, data, [0, 7]), atol=2e-2)
+
+
+def test_thresholds_come_from_networks_that_never_saw_the_person() -> None:
+    """What is said of somebody does not depend on their own labels, and what is said of others does."""
+    data, spec = samples(80), head_spec({"AU12"})
+    train = data.indices("train")
+    person = data.rows[1]["subject"]
+    other = [row | {"labels": {"AU12": not row["labels"].get("AU12", True)}} for row in data.rows]
+    changed = [b if a["subject"] == person else a for a, b in zip(data.rows, other, strict=True)]
+    p, q = (
+        unseen(Samples(data.maps, data.values, data.landmarks, rows), spec, epochs=2, seed=0)
+        for rows in (data.rows, changed)
+    )
+    part = [data.fold_of(i, PARTS) == fold_of(person, PARTS) for i in train]
+    np.testing.assert_array_equal(p[part], q[part])
+    assert np.all(p[np.logical_not(part)] != q[np.logical_not(part)])
 
 
 def test_the_numpy_head_is_the_network_that_was_trained() -> None:

@@ -16,7 +16,7 @@ from facellava.training.recipe import PACKAGE, load_recipe
 
 
 def test_shipped_recipes_are_whole() -> None:
-    assert {"paper-7b", "gpu-24gb", "default", "smoke", "table6"} <= set(shipped(PACKAGE))
+    assert {"paper-7b", "gpu-24gb", "default", "default-continue", "smoke", "table6"} <= set(shipped(PACKAGE))
     for name in shipped(PACKAGE):
         assert load_recipe(name).stages
 

@@ -22,7 +22,7 @@ from .facts import (
     upper_first,
 )
 from .follow import follow_up
-from .free import Turn, free_turn
+from .free import Turn, declined_turn, free_turn
 from .polar import polar_turn
 
 __all__ = [
@@ -51,6 +51,8 @@ CHECKLIST = 0.4
 FOLLOW_UP = 0.7
 POLAR_PAIRS, POLAR_PAIR = 2, 0.75
 """At most so many times, and each of them so often, two questions for yes or no are asked, one answered with no."""
+DECLINED = 0.4
+"""How often one more question is one that no face answers: a small model else answers "Is she rich?" like any other."""
 UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
 """Attributes left out of plain sentences: judgements, or said elsewhere in better words."""
 
@@ -61,14 +63,16 @@ def conversation(
     """Question and answer turns about one face, in random order.
 
     Each of the five tasks whose evidence is known appears with probability 0.8; mostly one or two pairs of questions
-    for yes and no, and one to three other turns (checklists, free questions, formats, refusals) while `max_turns`
-    allows. Never empty while anything is known.
+    for yes and no, and one to three other turns (checklists, free questions, formats, refusals), often one refusal
+    more, while `max_turns` allows. Never empty while anything is known.
     """
     known = [name for name in tasks.all_tasks() if _known(evidence, name)]
     chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(known, min(1, len(known)))
     turns = [task_turn(evidence, name, rng, media=media) for name in rng.sample(chosen, len(chosen))][:max_turns]
     more = [_extra_turn(evidence, rng, media) for _ in range(rng.randint(1, 3))]
     pairs = sum(rng.random() < POLAR_PAIR for _ in range(POLAR_PAIRS))
+    if rng.random() < DECLINED:
+        more.append(declined_turn(evidence, rng, media))
     more = [*(polar_turn(evidence, rng, media, holds=holds) for _ in range(pairs) for holds in (True, False)), *more]
     for turn in more:
         if turn is not None and len(turns) < max_turns and all(turn.question != other.question for other in turns):

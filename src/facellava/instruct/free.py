@@ -96,6 +96,24 @@ def _region(scene: _Scene) -> Turn | None:
     return Turn("free", scene.ask(forms[region]), sentence)
 
 
+def _hair(scene: _Scene) -> Turn | None:
+    forms, rng = texts("questions")["hair"], scene.rng
+    known = scene.evidence.attributes or {}
+    present = {name for name, on in known.items() if on}
+    if not known.keys() & forms["colour"].keys():
+        return None
+    how = [word for kind in ("colour", "style") for name, word in forms[kind].items() if name in present]
+    more = [clause for name, clause in forms["more"].items() if name in present]
+    if "Bald" in present:
+        said = rng.choice(forms["bald"])
+    elif how:
+        who = upper_first(person(scene.evidence, rng))
+        said = rng.choice(forms["form"]).format(how=join_items(how), p=who)
+    else:
+        said = rng.choice(forms["none"])
+    return Turn("free", scene.ask(forms["ask"]), " ".join([said, *(upper_first(clause) + "." for clause in more[:1])]))
+
+
 def _describe(scene: _Scene) -> Turn | None:
     data, rng, facts = texts("evidence")["describe"], scene.rng, scene.facts
     sentences = [_first_sentence(scene, data)]
@@ -203,14 +221,23 @@ def _json(scene: _Scene) -> Turn | None:
     return Turn("format", scene.ask(forms[kind]), json.dumps(kinds[kind]))
 
 
-def _refuse(scene: _Scene) -> Turn | None:
+def declined_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Turn:
+    """A question that no face answers (who, feelings, looks, character, health, origin, other things), declined."""
+    return _refuse(_Scene(evidence, Facts(evidence), rng, media, None))
+
+
+def _refuse(scene: _Scene) -> Turn:
     forms = texts("questions")["refuse"]
-    kind = scene.rng.choice(["identity", "identity", "feeling", "feeling", "looks", "character"])
+    kind = scene.rng.choice(list(forms))
+    question = scene.rng.choice(forms[kind]["ask"])
+    for word in ("adj", "thing"):
+        if f"{{{word}}}" in question:
+            question = question.replace(f"{{{word}}}", scene.rng.choice(forms[kind][word]))
     more, label = "", scene.evidence.expression
     if kind == "feeling" and label and scene.rng.random() < 0.6:
         more = scene.rng.choice(forms[kind]["more"]).format(label=label)
-    answer = scene.rng.choice(forms[kind]["answer"]).replace("{more}", more)
-    return Turn("refusal", scene.ask(forms[kind]["ask"]), answer)
+    answer = scene.rng.choice(forms[kind]["answer"]).replace("{more}", more).replace("{media}", scene.media)
+    return Turn("refusal", upper_first(scene.ask([question])), answer)
 
 
 def _sure(scene: _Scene) -> Turn | None:
@@ -222,6 +249,7 @@ def _sure(scene: _Scene) -> Turn | None:
 _WEIGHTS: dict[_Builder, float] = {
     _region: 3.0,
     _describe: 3.0,
+    _hair: 1.0,
     _strongest: 1.0,
     _compare: 1.0,
     _one_word: 1.5,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import tasks
-from .facts import FaceEvidence, Facts, texts
+from .facts import FaceEvidence, Facts, texts, upper_first
 from .free import Turn, person
 
 BARE = 0.3
@@ -47,9 +47,16 @@ def _turn(claim: _Claim, evidence: FaceEvidence, rng: random.Random, media: str)
     question = rng.choice(claim.questions).format(p=person(evidence, rng), media=media)
     word = "Yes" if claim.holds else "No"
     if rng.random() < BARE:
-        tail = rng.choice([" Answer yes or no.", " Yes or no?", " Only yes or no, please."])
-        return Turn("format", question + tail, word + ".")
-    return Turn("free", question, f"{word}, {rng.choice(claim.clauses)}.")
+        return Turn("format", upper_first(_bare(question, rng)), word + ".")
+    return Turn("free", upper_first(question), f"{word}, {rng.choice(claim.clauses)}.")
+
+
+def _bare(question: str, rng: random.Random) -> str:
+    """The question with the wish for one word, unless it says so itself."""
+    if "or no" in question.lower():  # "a hat or not?"
+        return question
+    form = rng.choice(texts("questions")["polar"]["bare"])
+    return form.format(question=question, stem=question.removesuffix("?"))
 
 
 def _movements(evidence: FaceEvidence) -> Iterator[_Claim]:

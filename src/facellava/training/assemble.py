@@ -22,16 +22,20 @@ from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import CHATML, VICUNA
+from facellava.runtime.build import DEFAULT_MODEL, ModelCard
 from facellava.runtime.quantized import by_bits_and_bytes
 from facellava.runtime.report import head_spec
 from facellava.runtime.torch_model import load_base, text_config
-from facellava.training.recipe import ModelConfig
+from facellava.training.checkpoints import load_tensors
+from facellava.training.modules import load_part
+from facellava.training.recipe import SHIPPED, LoraConfig, ModelConfig
 from facellava.training.talks import Corpus, Talk
 
 STYLES = {"chatml": CHATML, "vicuna": VICUNA}
 STOP = "<|im_end|>"
 PLACEHOLDER = 0
 """``<|endoftext|>`` of the default's language model: never part of a conversation, so it can stand for the face."""
+DELTA = "delta.safetensors"
 HEADS = 8
 FEWEST = 20
 """Examples of each kind that a label needs to get a place in the report."""
@@ -112,6 +116,29 @@ def _scale_to_words(model: FaceLlavaForConditionalGeneration) -> None:
         for name in names:
             if name in own:
                 own[name].mul_(scale)
+
+
+def delta_folder(config: ModelConfig) -> Path:
+    """Where ``model.delta`` lies."""
+    return DEFAULT_MODEL if config.delta == SHIPPED else Path(config.delta)
+
+
+def load_delta(model: FaceLlavaForConditionalGeneration, config: ModelConfig, lora: LoraConfig | None) -> None:
+    """Put what was trained before into a model with fresh factors. The tower's moments are the run's own.
+
+    Raises:
+        FileMissing, DamagedCheckpoint: of the folder. UsageError: it is of another base, or of other factors.
+    """
+    folder, lora = delta_folder(config), lora or LoraConfig()
+    card = ModelCard.read(folder)
+    if (card.base, card.lora_scale) != (config.base, lora.alpha / lora.rank):
+        raise UsageError(
+            f"model.delta: {folder} was trained on {card.base} with alpha / rank = {card.lora_scale:g}: set model.base "
+            "and [lora] to the same"
+        )
+    path = folder / DELTA
+    tensors = {name: value for name, value in load_tensors(path)[0].items() if not name.startswith("vision_tower.")}
+    load_part(model, tensors, f"model.delta: {path}")
 
 
 def report_spec(corpus: Corpus) -> HeadSpec:

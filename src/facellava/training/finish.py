@@ -19,10 +19,11 @@ from facellava.files import write_atomic, writing_tensors
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import modules, report
+from facellava.training.assemble import DELTA
 from facellava.training.recipe import LoraConfig, TrainRecipe
 from facellava.training.talks import Corpus
 
-FINAL, DELTA = "final", "delta.safetensors"
+FINAL = "final"
 
 
 @functools.cache

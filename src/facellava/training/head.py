@@ -25,6 +25,9 @@ FEWEST = 5
 """Faces with and without a label that a threshold is chosen from."""
 NEIGHBOURS = 5
 """Thresholds that a curve is averaged over, because the best of a jagged curve is luck."""
+PARTS, PEERS = 4, 3
+"""People are cut into so many parts, and each part is judged by so many networks that never saw it: the mean of an
+ensemble is less extreme than one network, so that one network's thresholds would be too high for it."""
 
 
 class HeadNetwork(nn.Module):
@@ -161,20 +164,43 @@ def standardised(samples: Samples, batch: Tensor, scale: dict[str, Tensor]) -> t
 def fit_head(samples: Samples, spec: HeadSpec, *, folds: int = FOLDS, epochs: int = 14, seed: int = 0) -> ExpertHead:
     """Fit an ensemble on the training rows; network f never sees the subjects of fold f.
 
-    Thresholds are chosen on training faces, each judged by the network that never saw its person.
+    Thresholds are chosen on training faces, each judged by other networks (``PARTS``, ``PEERS``) that never saw its
+    person and do not ship.
     """
+    head = fit_ensemble(samples, spec, [(seed + f, f) for f in range(folds)], folds, epochs=epochs)
+    p = unseen(samples, spec, epochs=epochs, seed=seed + folds)
+    return head.with_thresholds(choose_thresholds(p, spec, samples, samples.indices("train")))
+
+
+def unseen(samples: Samples, spec: HeadSpec, *, epochs: int, seed: int) -> NDArray[np.float32]:
+    """Probabilities (n, O) of the training rows, each the mean of ``PEERS`` networks that never saw its person."""
+    train = samples.indices("train")
+    p = np.empty((len(train), spec.n_outputs), np.float32)
+    for part in range(PARTS):
+        places = [n for n, i in enumerate(train) if samples.fold_of(i, PARTS) == part]
+        if not places:
+            continue
+        networks = [(seed + part * PEERS + k, part) for k in range(PEERS)]
+        peers = fit_ensemble(samples, spec, networks, PARTS, epochs=epochs)
+        p[places] = predict(peers, samples, [train[n] for n in places])
+    return p
+
+
+def fit_ensemble(
+    samples: Samples, spec: HeadSpec, networks: Sequence[tuple[int, int]], folds: int, *, epochs: int
+) -> ExpertHead:
+    """A head of one network for each (seed, fold that it never sees) of ``folds`` folds of people."""
     train = samples.indices("train")
     scale = moments(samples, train)
     arrays, aims = dict(scale), head_targets(samples, spec)
-    for f in range(folds):
-        torch.manual_seed(seed + f)
+    for f, (seed, unseen) in enumerate(networks):
+        torch.manual_seed(seed)
         network = HeadNetwork(samples.values.shape[1], samples.maps.shape[2], samples.maps.shape[1], spec.n_outputs)
         # with so few people that one fold holds all of them out, its network sees everybody
-        seen = [i for i in train if folds == 1 or samples.fold_of(i, folds) != f] or train
-        fit_network(network, samples, seen, scale, spec, aims, epochs=epochs, seed=seed + f)
+        seen = [i for i in train if folds == 1 or samples.fold_of(i, folds) != unseen] or train
+        fit_network(network, samples, seen, scale, spec, aims, epochs=epochs, seed=seed)
         arrays |= {f"heads.{f}.{name}": value.detach() for name, value in network.state_dict().items()}
-    head = ExpertHead(spec, {name: value.numpy().astype(np.float32) for name, value in arrays.items()})
-    return head.with_thresholds(choose_thresholds(head, samples, train))
+    return ExpertHead(spec, {name: value.numpy().astype(np.float32) for name, value in arrays.items()})
 
 
 def predict(head: ExpertHead, samples: Samples, rows: Sequence[int], *, unseen: bool = False) -> NDArray[np.float32]:
@@ -190,18 +216,19 @@ def predict(head: ExpertHead, samples: Samples, rows: Sequence[int], *, unseen: 
     return found
 
 
-def choose_thresholds(head: ExpertHead, samples: Samples, rows: Sequence[int]) -> dict[str, float]:
+def choose_thresholds(
+    p: NDArray[np.float32], spec: HeadSpec, samples: Samples, rows: Sequence[int]
+) -> dict[str, float]:
     """Label -> the probability with the best F1 (action units, as their benchmarks count) or balanced accuracy.
 
-    A mean over sources is maximised, because base rates differ between them and F1 follows the base rate; a source
-    weighs as the root of its rarer answer's count, which is how well its curve is known.
+    ``p`` (n, O) is what the rows got. A mean over sources is maximised, because base rates differ between them and F1
+    follows the base rate; a source weighs as the root of its rarer answer's count: how well its curve is known.
     """
-    p = predict(head, samples, rows, unseen=True)
-    places = head.spec.offsets()
+    places = spec.offsets()
     chosen = {}
     for task in MULTI:
         f1 = "f1" in tasks.get(task).metric
-        for name in head.spec.labels(task):
+        for name in spec.labels(task):
             by_source: dict[str, list[tuple[bool, float]]] = {}
             for i, row in zip(rows, p[:, places[name].start], strict=True):
                 labels = samples.rows[i]["labels"]

@@ -16,6 +16,8 @@ from facellava.errors import UsageError
 PACKAGE = "facellava.training"
 """Its folder ``recipes`` holds the shipped ones."""
 
+SHIPPED = "shipped"
+"""``model.delta``: what this package holds."""
 PARTS = ("projector", "frlp", "frgca", "language_model")
 """What a stage can train. The vision tower itself stays frozen in every stage, as in the paper."""
 
@@ -33,6 +35,8 @@ class ModelConfig:
         style: strings around turns.
         quantize: ``nf4`` loads the language model in 4 bits (bitsandbytes, needs a GPU); all else stays whole.
         report: ``default`` only: the calibrated head's report opens the visual tokens (docs/default-model.md).
+        delta: ``default`` only: a folder with what was trained before (``model.json``, ``delta.safetensors``,
+            ``head.safetensors``) to go on from, ``shipped`` for what this package holds; empty to start anew.
         layers: ``default`` only: keep so many blocks of the language model, 0 for all.
         vision, fusion, text: fields of ``ClipVisionConfig``, ``FusionConfig`` and of a transformers configuration with
             ``model_type``; for ``random``. ``fusion`` also changes ``default``.
@@ -45,6 +49,7 @@ class ModelConfig:
     style: Literal["chatml", "vicuna"] = "chatml"
     quantize: Literal["", "nf4"] = ""
     report: bool = True
+    delta: str = ""
     layers: int = 0
     vision: Mapping[str, Any] = field(default_factory=dict)
     fusion: Mapping[str, Any] = field(default_factory=dict)
@@ -247,6 +252,8 @@ def load_recipe(name: str, changes: Mapping[str, str] | None = None) -> TrainRec
     model = recipe.model
     if model.start not in ("random", "default"):
         model = dataclasses.replace(model, start=_place(base, model.start))
+    if model.delta not in ("", SHIPPED):
+        model = dataclasses.replace(model, delta=_place(base, model.delta))
     return dataclasses.replace(recipe, data=data, model=model)
 
 
@@ -257,6 +264,8 @@ def _place(base: Path, path: str) -> str:
 def _check(recipe: TrainRecipe, name: str) -> None:
     if not recipe.stages:
         raise UsageError(f"{name}: there is no stage: add [[stages]]")
+    if recipe.model.delta and (recipe.model.start != "default" or recipe.lora is None):
+        raise UsageError(f"{name}: model.delta goes on from a trained default: it needs start = 'default' and [lora]")
     if not recipe.data.paths:
         raise UsageError(f"{name}: data.paths is empty: name a folder that 'facellava data build' wrote")
     names = [stage.name for stage in recipe.stages]

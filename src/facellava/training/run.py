@@ -25,7 +25,7 @@ from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import checkpoints as io
 from facellava.training import finish, hardware, modules
-from facellava.training.assemble import assemble, report_spec
+from facellava.training.assemble import assemble, delta_folder, load_delta, report_spec
 from facellava.training.batches import Broken, Collator, TalkDataset
 from facellava.training.experts import expert_digests, fit_expert_head, map_moments
 from facellava.training.features import FaceInputs, FeatureCache, identity
@@ -133,6 +133,8 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, out: Path, show: Show, progress
         prepare_tower(run)
     if recipe.lora is not None:
         modules.add_factors(model, recipe.lora)
+    if recipe.model.delta:
+        load_delta(model, recipe.model, recipe.lora)
     return run
 
 
@@ -166,7 +168,10 @@ def prepare_tower(run: Run) -> None:
     tower, head_path, path = run.model.vision_tower, run.out / HEAD_FILE, run.out / TOWER
     reports = run.recipe.model.report and run.recipe.model.start == "default"
     if reports and hardware.is_main() and not head_path.is_file():
-        given = next((f.path for f in run.corpus.folders if (f.path / HEAD_FILE).is_file()), None)
+        folders = [folder.path for folder in run.corpus.folders]
+        if run.recipe.model.delta:  # the report that the language model knows
+            folders.append(delta_folder(run.recipe.model))
+        given = next((folder for folder in folders if (folder / HEAD_FILE).is_file()), None)
         if given is not None:
             head = ExpertHead.load(given)
         else:
