@@ -224,11 +224,12 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     from default_model import require_weights
     from facellava.model.expert_report import ExpertHead
     from facellava.runtime.report import untrained
-    from facellava.training import assemble
+    from facellava.training import assemble, head
     from facellava.training.package import package
 
     require_weights()
     monkeypatch.setattr(assemble, "FEWEST", 2)
+    monkeypatch.setattr(head, "PEERS", 1)
     units = [
         make_row(f"u{n}", "action_units", ("AU12",) if n % 2 else (), source="mine", clip=f"mine-train{n:03}")
         for n in range(8)
