@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -46,6 +47,15 @@ def test_both_views_are_scored_and_compared() -> None:
     assert found.agreement == 0.5
     assert found.probabilities["auc.fear"] == 1.0
     assert found.view == "text"
+
+
+def test_a_run_of_texts_has_no_typed_numbers_although_faces_were_abstained_from() -> None:
+    rows = [record("a", "anger", "anger"), record("b", "fear", None, outcome="none", abstained="face_too_small")]
+    assert list(score(EXPRESSION, rows, draws=20).views) == ["text"]
+    typed = [dataclasses.replace(row, text=None, parsed=None) for row in rows]
+    typed[0] = dataclasses.replace(typed[0], typed="anger")
+    found = score(EXPRESSION, typed, draws=20)
+    assert list(found.views) == ["typed"] and found.views["typed"]["war"].value == 0.5
 
 
 def test_folds_are_averaged_for_the_headline_and_pooled_beside() -> None:

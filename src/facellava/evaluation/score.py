@@ -153,7 +153,10 @@ def _intervals(found: Arrays, draws: int, seed: int) -> dict[str, Interval]:
 
 
 def _has(record: Record, view: View) -> bool:
-    return record.text is not None if view == "text" else (record.typed is not None or bool(record.abstained))
+    if view == "text":
+        return record.text is not None
+    # where only texts were asked for, abstaining is no typed answer
+    return record.typed is not None or (bool(record.abstained) and record.text is None)
 
 
 def predicted(record: Record, view: View) -> Any:
