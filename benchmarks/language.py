@@ -15,13 +15,16 @@ import json
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import facellava
 from facellava import tasks
+from facellava.face import largest
 from facellava.instruct.evidence import FORBIDDEN
 from facellava.instruct.open_faces import OpenFace, read_photos
+from facellava.runtime.engine import Seen
 
 HERE = Path(__file__).parent
 DENIALS = re.compile(r"\b(?:not|cannot|can't|never|leave|only|nothing)\b", re.IGNORECASE)
@@ -61,12 +64,16 @@ def claims(answer: str) -> bool:
     return bool(CLAIMS.search(answer)) or (bool(FORBIDDEN.search(answer)) and not DENIALS.search(answer))
 
 
+def looks(model: facellava.Analyzer, faces: list[OpenFace]) -> Iterator[tuple[OpenFace, Seen]]:
+    """Each picture's largest face, read by the language model."""
+    for face in faces:
+        yield face, model.engine.look(largest(model.clips(face.path)[1]))
+
+
 def truth(model: facellava.Analyzer, faces: list[OpenFace], questions: list[dict[str, str]]) -> list[dict[str, Any]]:
     """Each yes or no beside what the typed result says of the same label."""
     rows = []
-    for face in faces:
-        clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
-        seen = model.engine.look(clip)
+    for face, seen in looks(model, faces):
         present = set(re.findall(r"\w+", seen.report))
         for question in questions:
             answer = "".join(model.engine.ask(seen, question["ask"], max_new_tokens=20))
@@ -80,9 +87,7 @@ def truth(model: facellava.Analyzer, faces: list[OpenFace], questions: list[dict
 def second_turns(model: facellava.Analyzer, faces: list[OpenFace], pairs: list[dict[str, str]]) -> list[dict[str, Any]]:
     """Second questions with the first turn before them, and without it."""
     rows = []
-    for face in faces:
-        clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
-        seen = model.engine.look(clip)
+    for face, seen in looks(model, faces):
         for pair in pairs:
             first = "".join(model.engine.ask(seen, pair["first"], max_new_tokens=60))
             answers = {
@@ -99,9 +104,7 @@ def second_turns(model: facellava.Analyzer, faces: list[OpenFace], pairs: list[d
 def declined(model: facellava.Analyzer, faces: list[OpenFace], groups: dict[str, list[str]]) -> list[dict[str, Any]]:
     """Questions about health, origin and the like: whether the answer declines."""
     rows = []
-    for face in faces:
-        clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
-        seen = model.engine.look(clip)
+    for face, seen in looks(model, faces):
         for kind, questions in groups.items():
             for question in questions:
                 answer = "".join(model.engine.ask(seen, question, max_new_tokens=40))
@@ -129,9 +132,7 @@ def main() -> None:
     photos = [face for face in read_photos(args.faces, tasks.get("attributes").names) if face.split == "test"]
     asked = tomllib.loads((HERE / "language.toml").read_text(encoding="utf-8"))
     rows, right, total = [], Counter(), Counter()
-    for face in spread(photos, args.each):
-        clip = max(model.clips(face.path)[1], key=lambda c: c.quality.size)
-        seen = model.engine.look(clip)
+    for face, seen in looks(model, spread(photos, args.each)):
         for question in asked["question"]:
             answer = "".join(model.engine.ask(seen, question["ask"], max_new_tokens=args.tokens))
             good = obeys(question["form"], answer, question.get("keys", []))

@@ -123,20 +123,28 @@ def delta_folder(config: ModelConfig) -> Path:
     return DEFAULT_MODEL if config.delta == SHIPPED else Path(config.delta)
 
 
-def load_delta(model: FaceLlavaForConditionalGeneration, config: ModelConfig, lora: LoraConfig | None) -> None:
-    """Put what was trained before into a model with fresh factors. The tower's moments are the run's own.
+def check_delta(config: ModelConfig, lora: LoraConfig) -> None:
+    """Before any work.
 
     Raises:
         FileMissing, DamagedCheckpoint: of the folder. UsageError: it is of another base, or of other factors.
     """
-    folder, lora = delta_folder(config), lora or LoraConfig()
+    folder = delta_folder(config)
     card = ModelCard.read(folder)
     if (card.base, card.lora_scale) != (config.base, lora.alpha / lora.rank):
         raise UsageError(
             f"model.delta: {folder} was trained on {card.base} with alpha / rank = {card.lora_scale:g}: set model.base "
             "and [lora] to the same"
         )
-    path = folder / DELTA
+
+
+def load_delta(model: FaceLlavaForConditionalGeneration, config: ModelConfig) -> None:
+    """Put what was trained before into a model with fresh factors. The tower's moments are the run's own.
+
+    Raises:
+        DamagedCheckpoint: the file is cut off. UsageError: it is of another model.
+    """
+    path = delta_folder(config) / DELTA
     tensors = {name: value for name, value in load_tensors(path)[0].items() if not name.startswith("vision_tower.")}
     load_part(model, tensors, f"model.delta: {path}")
 

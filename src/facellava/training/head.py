@@ -173,16 +173,18 @@ def fit_head(samples: Samples, spec: HeadSpec, *, folds: int = FOLDS, epochs: in
 
 
 def unseen(samples: Samples, spec: HeadSpec, *, epochs: int, seed: int) -> NDArray[np.float32]:
-    """Probabilities (n, O) of the training rows, each the mean of ``PEERS`` networks that never saw its person."""
+    """Probabilities (n, O) of the training rows, each the mean of ``PEERS`` networks that never saw its person.
+
+    With so few people that one part holds them all, they were seen (:func:`fit_ensemble`).
+    """
     train = samples.indices("train")
-    p = np.empty((len(train), spec.n_outputs), np.float32)
-    for part in range(PARTS):
-        places = [n for n, i in enumerate(train) if samples.fold_of(i, PARTS) == part]
-        if not places:
-            continue
-        networks = [(seed + part * PEERS + k, part) for k in range(PEERS)]
-        peers = fit_ensemble(samples, spec, networks, PARTS, epochs=epochs)
-        p[places] = predict(peers, samples, [train[n] for n in places])
+    parts = [samples.fold_of(i, PARTS) for i in train]
+    networks = [(seed + part * PEERS + k, part) for part in sorted(set(parts)) for k in range(PEERS)]
+    peers = fit_ensemble(samples, spec, networks, PARTS, epochs=epochs)
+    p = np.zeros((len(train), spec.n_outputs), np.float32)
+    for f, (_, part) in enumerate(networks):
+        places = [n for n, own in enumerate(parts) if own == part]
+        p[places] += _judged(peers, samples, [train[n] for n in places], f) / PEERS
     return p
 
 
@@ -193,11 +195,11 @@ def fit_ensemble(
     train = samples.indices("train")
     scale = moments(samples, train)
     arrays, aims = dict(scale), head_targets(samples, spec)
-    for f, (seed, unseen) in enumerate(networks):
+    for f, (seed, left_out) in enumerate(networks):
         torch.manual_seed(seed)
         network = HeadNetwork(samples.values.shape[1], samples.maps.shape[2], samples.maps.shape[1], spec.n_outputs)
         # with so few people that one fold holds all of them out, its network sees everybody
-        seen = [i for i in train if folds == 1 or samples.fold_of(i, folds) != unseen] or train
+        seen = [i for i in train if folds == 1 or samples.fold_of(i, folds) != left_out] or train
         fit_network(network, samples, seen, scale, spec, aims, epochs=epochs, seed=seed)
         arrays |= {f"heads.{f}.{name}": value.detach() for name, value in network.state_dict().items()}
     return ExpertHead(spec, {name: value.numpy().astype(np.float32) for name, value in arrays.items()})
@@ -208,12 +210,18 @@ def predict(head: ExpertHead, samples: Samples, rows: Sequence[int], *, unseen: 
     found = np.empty((len(rows), head.spec.n_outputs), np.float32)
     folds = [samples.fold_of(i, head.folds) if unseen else None for i in rows]
     for fold in dict.fromkeys(folds):
-        places = torch.tensor([n for n, own in enumerate(folds) if own == fold])
-        for some in places.split(TOGETHER):
-            i = torch.tensor(rows)[some]
-            inputs = (part[i].float().numpy() for part in (samples.maps, samples.values, samples.landmarks))
-            found[some.numpy()] = head.frames(*inputs, fold=fold)
+        places = [n for n, own in enumerate(folds) if own == fold]
+        found[places] = _judged(head, samples, [rows[n] for n in places], fold)
     return found
+
+
+def _judged(head: ExpertHead, samples: Samples, rows: Sequence[int], fold: int | None) -> NDArray[np.float32]:
+    """Probabilities (n, O) of rows by one network, or by all where ``fold`` is None."""
+    found = []
+    for some in torch.tensor(rows).split(TOGETHER):
+        inputs = (part[some].float().numpy() for part in (samples.maps, samples.values, samples.landmarks))
+        found.append(head.frames(*inputs, fold=fold))
+    return np.concatenate(found)
 
 
 def choose_thresholds(

@@ -25,7 +25,7 @@ from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import checkpoints as io
 from facellava.training import finish, hardware, modules
-from facellava.training.assemble import assemble, delta_folder, load_delta, report_spec
+from facellava.training.assemble import assemble, check_delta, delta_folder, load_delta, report_spec
 from facellava.training.batches import Broken, Collator, TalkDataset
 from facellava.training.experts import expert_digests, fit_expert_head, map_moments
 from facellava.training.features import FaceInputs, FeatureCache, identity
@@ -60,6 +60,8 @@ def train(recipe: TrainRecipe, out: Path, *, show: Show = print, progress: Progr
     corpus = load_corpus(recipe.data)
     enforce(corpus, recipe.setting)
     check_stages(recipe)
+    if recipe.model.delta and recipe.lora is not None:
+        check_delta(recipe.model, recipe.lora)
     claim(out, recipe, corpus)
     set_seed(recipe.seed)
     run = prepare(recipe, corpus, out, show if hardware.is_main() else _silent, progress or _no_progress)
@@ -134,7 +136,7 @@ def prepare(recipe: TrainRecipe, corpus: Corpus, out: Path, show: Show, progress
     if recipe.lora is not None:
         modules.add_factors(model, recipe.lora)
     if recipe.model.delta:
-        load_delta(model, recipe.model, recipe.lora)
+        load_delta(model, recipe.model)
     return run
 
 
