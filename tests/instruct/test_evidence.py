@@ -105,7 +105,7 @@ def test_the_five_tasks_appear_most() -> None:
     for turn in many_turns(300, seed=7):
         counts[turn.task] = counts.get(turn.task, 0) + 1
     for name in tasks.all_tasks():
-        assert 0.7 * 300 < counts[name] < 0.9 * 300
+        assert 0.55 * 300 < counts[name] < 0.75 * 300
     assert {"free", "format", "refusal", "checklist_action_units", "checklist_attributes"} <= set(counts)
 
 
@@ -157,7 +157,7 @@ def test_formats_are_obeyed() -> None:
         if "JSON" in turn.question or "{" in turn.question:
             seen.add("json")
             assert isinstance(json.loads(turn.answer), dict)
-        elif re.search("word|[Jj]ust say", turn.question):
+        elif re.search(r"\bword\b|[Jj]ust say", turn.question):
             seen.add("word")
             assert len(turn.answer.split()) == 1
         elif re.search(r"yes or no|yes/no|or not\?", turn.question.lower()):

@@ -1,5 +1,6 @@
 """Questions for yes or no: the answer follows from what is known, and both answers occur."""
 
+import json
 import random
 import re
 import tomllib
@@ -12,6 +13,7 @@ from facellava import tasks
 from facellava.instruct.evidence import FaceEvidence, conversation
 from facellava.instruct.facts import texts
 from facellava.instruct.free import declined_turn, free_turn
+from facellava.instruct.open_faces import NOISY_ATTRIBUTES, NOT_ASKED
 from facellava.instruct.polar import polar_turn
 
 UNITS = {"AU4": False, "AU12": True, "AU25": True}
@@ -85,6 +87,7 @@ def test_the_questions_of_the_benchmark_are_not_taught() -> None:
     benchmark = tomllib.loads(path.read_text(encoding="utf-8"))
     held_out = {row["ask"] for row in benchmark["question"] + benchmark["truth"]}
     held_out |= {row[turn] for row in benchmark["second_turn"] for turn in ("first", "second")}
+    held_out |= {row["ask"] for row in benchmark["answer"]}
     held_out |= {ask for asks in benchmark["decline"].values() for ask in asks}
     rng = random.Random(5)
     known = {name: name in UNITS for name in tasks.get("action_units").names}
@@ -106,11 +109,47 @@ def test_what_no_face_answers_is_declined_in_every_kind_of_question() -> None:
     assert len(answers) > 25
 
 
+def test_features_that_no_label_is_trained_for_are_declined_like_other_unseen_things() -> None:
+    unseen, task = set(texts("questions")["refuse"]["unseen"]["thing"]), tasks.get("attributes")
+    untrained = NOISY_ATTRIBUTES | NOT_ASKED
+    no_things = {"Attractive", "Blurry", "Big_Lips"}  # looks; the picture; "full lips" below
+    assert {task.label(name).text for name in untrained - no_things} <= unseen and "full lips" in unseen
+    assert not unseen & {task.label(name).text for name in task.names if name not in untrained}
+
+
+def test_a_unit_is_explained_and_said_to_be_active_or_not() -> None:
+    rng = random.Random(9)
+    drawn = (free_turn(FACE, rng, "image") for _ in range(3000))
+    answers = {turn.answer for turn in drawn if turn and re.search(r"AU\d+", turn.question) and turn.task == "free"}
+    assert answers == {
+        "AU4 stands for brow lowerer, and it is not active here.",
+        "AU4: brow lowerer. It is not active in this face.",
+        "AU12 stands for lip corner puller, and it is active here.",
+        "AU12: lip corner puller. It is active in this face.",
+        "AU25 stands for lips part, and it is active here.",
+        "AU25: lips part. It is active in this face.",
+    }
+
+
+def test_everything_as_json_is_the_report() -> None:
+    rng = random.Random(10)
+    drawn = (free_turn(FACE, rng, "image") for _ in range(3000))
+    wholes = [json.loads(turn.answer) for turn in drawn if turn and turn.answer.startswith("{")]
+    assert {
+        "expression": "happiness",
+        "age": 52,
+        "authenticity": "real",
+        "action_units": ["AU12", "AU25"],
+        "attributes": ["Gray_Hair", "Male", "No_Beard"],
+    } in wholes
+
+
 def test_the_hair_is_described_by_what_is_known_of_it() -> None:
     def said(**attributes: bool) -> set[str]:
         evidence, rng = replace(FACE, attributes=attributes), random.Random(5)
         turns = (free_turn(evidence, rng, "image") for _ in range(500))
-        return {t.answer for t in turns if t is not None and re.search(r"\bhair\b", t.question)}
+        hair = (t for t in turns if t is not None and re.search(r"\bhair\b", t.question))
+        return {t.answer for t in hair if t.task == "free"}
 
     assert said(Gray_Hair=True, Wavy_Hair=True, Black_Hair=False)
     assert all("gray and wavy" in answer for answer in said(Gray_Hair=True, Wavy_Hair=True, Black_Hair=False))

@@ -45,13 +45,13 @@ FORBIDDEN = re.compile(
 )
 """Words that no answer contains: claims about inner states, certainty, looks, identity or origin."""
 
-TASK_PROBABILITY = 0.8
+TASK_PROBABILITY = 0.65
 CANONICAL_QUESTION = 0.3
 CHECKLIST = 0.4
 FOLLOW_UP = 0.7
 POLAR_PAIRS, POLAR_PAIR = 2, 0.75
 """At most so many times, and each of them so often, two questions for yes or no are asked, one answered with no."""
-DECLINED = 0.4
+DECLINED = 0.7
 """How often one more question is one that no face answers: a small model else answers "Is she rich?" like any other."""
 UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
 """Attributes left out of plain sentences: judgements, or said elsewhere in better words."""
@@ -62,9 +62,10 @@ def conversation(
 ) -> list[Turn]:
     """Question and answer turns about one face, in random order.
 
-    Each of the five tasks whose evidence is known appears with probability 0.8; mostly one or two pairs of questions
-    for yes and no, and one to three other turns (checklists, free questions, formats, refusals), often one refusal
-    more, while `max_turns` allows. Never empty while anything is known.
+    Each of the five tasks whose evidence is known appears with probability 0.65; mostly one or two pairs of questions
+    for yes and no, often a question that is declined, and one to three other turns (checklists, free questions,
+    formats, refusals), mostly a second question after one of the tasks, while `max_turns` allows. Never empty while
+    anything is known.
     """
     known = [name for name in tasks.all_tasks() if _known(evidence, name)]
     chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(known, min(1, len(known)))
@@ -72,10 +73,10 @@ def conversation(
     more = [_extra_turn(evidence, rng, media) for _ in range(rng.randint(1, 3))]
     pairs = sum(rng.random() < POLAR_PAIR for _ in range(POLAR_PAIRS))
     if rng.random() < DECLINED:
-        more.append(declined_turn(evidence, rng, media))
+        more.insert(0, declined_turn(evidence, rng, media))
     more = [*(polar_turn(evidence, rng, media, holds=holds) for _ in range(pairs) for holds in (True, False)), *more]
     for turn in more:
-        if turn is not None and len(turns) < max_turns and all(turn.question != other.question for other in turns):
+        if turn is not None and len(turns) < max_turns - 1 and all(turn.question != other.question for other in turns):
             turns.append(turn)
     rng.shuffle(turns)
     return _with_follow_up(turns, evidence, rng) if 0 < len(turns) < max_turns else turns
@@ -83,9 +84,10 @@ def conversation(
 
 def _with_follow_up(turns: list[Turn], evidence: FaceEvidence, rng: random.Random) -> list[Turn]:
     """The turns and, sometimes, a second question right after one of them."""
-    first = rng.choice(turns)
-    if rng.random() > FOLLOW_UP:
+    followed = [turn for turn in turns if turn.task in tasks.all_tasks()]
+    if not followed or rng.random() > FOLLOW_UP:
         return turns
+    first = rng.choice(followed)
     reason = ""
     if first.task in ("expression", "deepfake"):
         reason = next(iter(description_parts(evidence, first.task, rng)[1]), "")

@@ -84,6 +84,6 @@ _Maker = Callable[[Turn, FaceEvidence, random.Random, str], _Made]
 _MAKERS: dict[str, tuple[_Maker, ...]] = {
     "expression": (_why, _why, _json, _one_word, _region),
     "action_units": (_json, _codes, _region),
-    "age": (_json, _only_number, _older),
+    "age": (_json, _only_number, _only_number, _older),
     "deepfake": (_json, _one_word, _why),
 }

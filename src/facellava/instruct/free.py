@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -217,6 +218,10 @@ def _json(scene: _Scene) -> Turn | None:
         kinds["units"] = {"action_units": list(task.sort(unit for unit, on in units.items() if on))}
     if not kinds:
         return None
+    if len(kinds) == 4 and evidence.authenticity and evidence.attributes:
+        kinds["all"] = kinds["both"] | {"authenticity": evidence.authenticity} | kinds["units"]
+        present = [name for name in tasks.get("attributes").default_names if evidence.attributes.get(name)]
+        kinds["all"]["attributes"] = present
     kind = scene.rng.choice(list(kinds))
     return Turn("format", scene.ask(forms[kind]), json.dumps(kinds[kind]))
 
@@ -228,16 +233,39 @@ def declined_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Tur
 
 def _refuse(scene: _Scene) -> Turn:
     forms = texts("questions")["refuse"]
-    kind = scene.rng.choice(list(forms))
+    kind = scene.rng.choices(list(forms), weights=[form.get("weight", 1) for form in forms.values()])[0]
     question = scene.rng.choice(forms[kind]["ask"])
-    for word in ("adj", "thing"):
-        if f"{{{word}}}" in question:
+    for word in re.findall(r"{(\w+)}", question):
+        if word in forms[kind]:
             question = question.replace(f"{{{word}}}", scene.rng.choice(forms[kind][word]))
     more, label = "", scene.evidence.expression
     if kind == "feeling" and label and scene.rng.random() < 0.6:
         more = scene.rng.choice(forms[kind]["more"]).format(label=label)
     answer = scene.rng.choice(forms[kind]["answer"]).replace("{more}", more).replace("{media}", scene.media)
     return Turn("refusal", upper_first(scene.ask([question])), answer)
+
+
+def _small_talk(scene: _Scene) -> Turn:
+    form = scene.rng.choice(list(texts("questions")["small_talk"].values()))
+    return Turn("free", scene.ask(form["ask"]), scene.rng.choice(form["answer"]).format(media=scene.media))
+
+
+def _gender(scene: _Scene) -> Turn | None:
+    male = (scene.evidence.attributes or {}).get("Male")
+    if male is None:
+        return None
+    forms = texts("questions")["gender"]
+    return Turn("free", scene.ask(forms["ask"]), scene.rng.choice(forms["male" if male else "female"]))
+
+
+def _unit_meaning(scene: _Scene) -> Turn | None:
+    if not scene.evidence.action_units:
+        return None
+    forms = texts("questions")["unit_meaning"]
+    unit, active = scene.rng.choice(list(scene.evidence.action_units.items()))
+    name = tasks.get("action_units").label(unit).text
+    answer = scene.rng.choice(forms["yes" if active else "no"]).format(unit=unit, name=name)
+    return Turn("free", scene.rng.choice(forms["ask"]).format(unit=unit), answer)
 
 
 def _sure(scene: _Scene) -> Turn | None:
@@ -249,13 +277,16 @@ def _sure(scene: _Scene) -> Turn | None:
 _WEIGHTS: dict[_Builder, float] = {
     _region: 3.0,
     _describe: 3.0,
-    _hair: 1.0,
+    _hair: 1.5,
     _strongest: 1.0,
     _compare: 1.0,
     _one_word: 1.5,
     _only_age: 1.0,
-    _codes: 0.7,
+    _codes: 1.2,
     _json: 1.5,
     _refuse: 2.0,
+    _small_talk: 0.8,
+    _gender: 0.5,
+    _unit_meaning: 0.5,
     _sure: 0.3,
 }

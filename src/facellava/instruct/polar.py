@@ -93,8 +93,8 @@ def _units(evidence: FaceEvidence) -> Iterator[_Claim]:
 def _expressions(evidence: FaceEvidence) -> Iterator[_Claim]:
     if evidence.expression is None:
         return
-    for label in tasks.get("expression").names:
-        yield _stated("expression", label == evidence.expression, label=label, shown=evidence.expression)
+    for label, adjective in texts("evidence")["words"]["adjective"].items():
+        yield _stated("expression", label == evidence.expression, label=label, adj=adjective, shown=evidence.expression)
 
 
 def _older(evidence: FaceEvidence) -> Iterator[_Claim]:

@@ -47,6 +47,7 @@ from facellava.runtime.build import CROP_MARGIN
 from facellava.runtime.report import head_spec
 from facellava.training.experts import slot_labels
 from facellava.training.head import fit_head, head_report, predict
+from facellava.training.mirror import Look, mirrored
 from facellava.training.samples import load_rows, named_labels
 from facellava.types import FaceClip
 
@@ -116,38 +117,43 @@ class _Worker:
             except FacellavaError as error:
                 rejected.append({"id": face.id, "reason": error.code})
                 continue
-            for suffix, pixels, authenticity in self._variants(face, clip):
-                features = self.encoder.encode(pixels[None], clip.landmarks[:1], clip.blendshapes[:1])
+            for suffix, look, authenticity in self._variants(face, clip):
+                features = self.encoder.encode(look.pixels[None], look.landmarks[None], look.blendshapes[None])
                 arrays["maps"].append(features.maps[0].astype(np.float16))
                 arrays["values"].append(features.values[0])
-                arrays["landmarks"].append(clip.landmarks[0])
-                arrays["blendshapes"].append(clip.blendshapes[0])
+                arrays["landmarks"].append(look.landmarks)
+                arrays["blendshapes"].append(look.blendshapes)
                 rows.append(_row(face, suffix, authenticity))
         texts = {"rows": json.dumps(rows), "rejected": json.dumps(rejected)}
         write_atomic(target, save({name: np.stack(value) for name, value in arrays.items()}, metadata=texts))
 
-    def _variants(self, face: OpenFace, clip: FaceClip) -> Iterator[tuple[str, np.ndarray, str | None]]:
-        """(suffix, pixels, authenticity): the picture, a worse copy of it for training, and manipulated copies."""
+    def _variants(self, face: OpenFace, clip: FaceClip) -> Iterator[tuple[str, Look, str | None]]:
+        """(suffix, look, authenticity): the picture; for training its mirror image, a photograph's through a worse
+        camera; and manipulated copies."""
         rng = np.random.default_rng(zlib.crc32(face.id.encode()))
-        yield "", clip.frames[0], "real" if face.genuine else None
-        if face.set != "renders" and face.split == "train":
+        own = Look(clip.frames[0], clip.landmarks[0], clip.blendshapes[0])
+        yield "", own, "real" if face.genuine else None
+        if face.split == "train" and face.set == "renders":
+            yield "-mirror", mirrored(own), None
+        elif face.split == "train":
             # no statement on authenticity: what a bad camera does is neither here nor there
-            yield "-worn", degrade(clip.frames[0], rng), None
+            other = mirrored(own)
+            yield "-worn", other._replace(pixels=degrade(other.pixels, rng)), None
         if not face.genuine:
             return
 
         def treated(image: np.ndarray) -> np.ndarray:
             return recompress(image, rng) if rng.random() < 0.7 else image
 
-        yield "-real", treated(clip.frames[0]), "real"
+        yield "-real", own._replace(pixels=treated(own.pixels)), "real"
         others = [other for other in self.donors[face.split] if other.subject != face.subject]
         for kind in KINDS:
             if kind == HELD_OUT_KIND and face.split == "train":
                 continue
             other = others[int(rng.integers(len(others)))]
             donor = self._donor(other.path, other.box)
-            fake = make_fake(clip.frames[0], clip.landmarks[0], kind, rng, donor=(donor.frames[0], donor.landmarks[0]))
-            yield f"-{kind}", treated(fake), "fake"
+            fake = make_fake(own.pixels, own.landmarks, kind, rng, donor=(donor.frames[0], donor.landmarks[0]))
+            yield f"-{kind}", own._replace(pixels=treated(fake)), "fake"
 
 
 _workers: list[_Worker] = []
@@ -171,7 +177,7 @@ def build_features(root: Path, out: Path, *, renders: int, processes: int) -> No
     rendered = list(read_renders(root))
     by_split = {split: [face for face in rendered if face.split == split] for split in ("train", "test")}
     # Every k-th render, so that all prototypes and random mixtures stay represented.
-    kept = [f[:: max(1, len(f) // n)] for f, n in ((by_split["train"], renders), (by_split["test"], renders // 8))]
+    kept = [f[:: max(1, len(f) // n)] for f, n in ((by_split["train"], renders), (by_split["test"], renders // 6))]
     faces = [*read_photos(root, tasks.get("attributes").names), *itertools.chain(*kept)]
     parts = {
         out / "parts" / f"{start:06d}.safetensors": faces[start : start + PART] for start in range(0, len(faces), PART)
@@ -262,7 +268,7 @@ def main() -> None:
     parser.add_argument("step", choices=("features", "head", "conversations"))
     parser.add_argument("--faces", type=Path, help="folder with congress.jsonl, sfhq.jsonl, renders.jsonl, ...")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--renders", type=int, default=4000, help="rendered training faces (an eighth of it for test)")
+    parser.add_argument("--renders", type=int, default=6000, help="rendered training faces (a sixth of it for test)")
     parser.add_argument("--variants", type=int, default=3, help="conversations a face")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
