@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from default_model import astronaut, require_weights
 
+from default_model import astronaut, require_weights
 from facellava import weights
 from facellava.face import FaceFrontEnd, blendshape_names, largest, read_media
 from facellava.model.regions import REGIONS
@@ -33,7 +33,7 @@ def test_regions_and_coefficients_change_sides() -> None:
     names = blendshape_names()
     swapped = {name: names[k] for name, k in zip(names, mirrored_blendshapes(), strict=True)}
     assert swapped["eyeBlinkLeft"] == "eyeBlinkRight" and swapped["mouthLeft"] == "mouthRight"
-    assert swapped["jawOpen"] == "jawOpen" and sum(a != b for a, b in swapped.items()) == 42
+    assert swapped["jawOpen"] == "jawOpen" and sum(a != b for a, b in swapped.items()) == 40
 
 
 def test_a_mirrored_picture_shows_the_mirrored_face() -> None:
@@ -42,5 +42,7 @@ def test_a_mirrored_picture_shows_the_mirrored_face() -> None:
     clip = largest(front.clips(read_media(picture)))
     other = largest(front.clips(read_media(np.ascontiguousarray(picture[:, ::-1]))))
     turned = mirrored(Look(clip.frames[0], clip.landmarks[0], clip.blendshapes[0]))
-    assert np.abs(turned.landmarks - other.landmarks[0]).max() < 0.05
-    assert np.abs(clip.landmarks[0] - other.landmarks[0]).max() > 0.1, "the face is not its own mirror image"
+    # a crop may lie a little elsewhere, so shapes are compared
+    own, seen, plain = (p - p.mean(0) for p in (turned.landmarks, other.landmarks[0], clip.landmarks[0]))
+    assert np.abs(own - seen).max() < 0.03
+    assert np.abs(own - seen).mean() < 0.5 * np.abs(plain - seen).mean(), "the face is not its own mirror image"
