@@ -12,7 +12,7 @@ import pytest
 from facellava import tasks
 from facellava.instruct.evidence import FaceEvidence, conversation
 from facellava.instruct.facts import texts
-from facellava.instruct.free import declined_turn, free_turn
+from facellava.instruct.free import course_turn, declined_turn, free_turn
 from facellava.instruct.open_faces import NOISY_ATTRIBUTES, NOT_ASKED
 from facellava.instruct.polar import polar_turn
 
@@ -129,6 +129,35 @@ def test_a_unit_is_explained_and_said_to_be_active_or_not() -> None:
         "AU25 stands for lips part, and it is active here.",
         "AU25: lips part. It is active in this face.",
     }
+
+
+def about_the_course(*course: str) -> list:
+    rng = random.Random(11)
+    turns = [course_turn(replace(FACE, course=course), rng, "video") for _ in range(300)]
+    assert not any("{" in turn.question + turn.answer for turn in turns)
+    return turns
+
+
+def test_a_still_has_no_course() -> None:
+    assert all(re.search(r"single picture|one picture|One picture", turn.answer) for turn in about_the_course())
+
+
+def test_an_expression_that_stays_is_the_first_and_the_last() -> None:
+    for turn in about_the_course("fear"):
+        assert re.findall(r"neutral|anger|sadness|fear", turn.answer) == ["fear"]
+        assert turn.answer.startswith("No") == bool(re.match(r"Does|Is there", turn.question))
+
+
+def test_the_course_of_a_clip_is_told_in_order() -> None:
+    whole = ["neutral", "anger", "sadness"]
+    for turn in about_the_course(*whole):
+        said, ask = re.findall(r"neutral|anger|sadness", turn.answer), turn.question
+        if re.search(r"comes first|at the start|expression begin|beginning", ask):
+            assert said == whole[:1]
+        elif re.search(r"comes last|at the end|expression end", ask):
+            assert said == whole[-1:]
+        else:
+            assert said == whole and turn.answer.startswith("Yes") == bool(re.match(r"Does|Is there", ask))
 
 
 def test_everything_as_json_is_the_report() -> None:

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 
 from facellava.errors import DamagedCheckpoint, FileMissing  # noqa: E402
-from facellava.model.expert_report import ExpertHead, HeadSpec, region_weights  # noqa: E402
+from facellava.model.expert_report import ExpertHead, Findings, HeadSpec, region_weights  # noqa: E402
 from facellava.model.regions import REGIONS  # noqa: E402
 from facellava.runtime.report import head_spec, untrained  # noqa: E402
 from facellava.training.head import (  # noqa: E402
@@ -169,6 +169,26 @@ def test_findings_are_stated_in_the_words_of_answers() -> None:
     assert HeadSpec.from_json(spec.to_json()) == spec
     assert "AU12" not in untrained(spec)["action_units"] and "Goatee" in untrained(spec)["attributes"]
     assert not head_spec({"age"}).answers("action_units") and head_spec({"age"}).answers("age")
+
+
+def test_the_course_of_a_clip_is_what_its_frames_are_sure_of() -> None:
+    head = ExpertHead(head_spec({"expression", "age"}), {})
+    words = head.spec.slots[0].words
+
+    def frames(*seen: tuple[str, float]) -> np.ndarray:
+        p = np.full((len(seen), head.spec.n_outputs), 0.02)
+        for row, (word, sure) in zip(p, seen, strict=True):
+            row[words.index(word)] = sure
+        return p
+
+    calm, glad, between = ("neutral", 0.9), ("happiness", 0.8), ("surprise", 0.4)
+    assert head.course(frames(calm, calm, between, glad, glad)) == ("neutral", "happiness")
+    assert head.course(frames(calm, between, calm)) == ("neutral",), "nothing sure lies between"
+    assert head.course(frames(calm, glad, calm)) == ("neutral", "happiness", "neutral")
+    assert head.course(frames(calm)) is None, "a still has none"
+    assert head.course(frames(between, between)) is None
+    assert ExpertHead(head_spec({"age"}), {}).course(np.ones((3, 100))) is None
+    assert Findings("happiness", 30, course=("neutral", "happiness")).report().endswith("Course: neutral, happiness")
 
 
 def test_a_file_without_a_spec_is_no_head(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from .facts import (
     upper_first,
 )
 from .follow import follow_up
-from .free import Turn, declined_turn, free_turn
+from .free import Turn, course_turn, declined_turn, free_turn
 from .polar import polar_turn
 
 __all__ = [
@@ -51,6 +51,8 @@ CHECKLIST = 0.4
 FOLLOW_UP = 0.7
 POLAR_PAIRS, POLAR_PAIR = 2, 0.75
 """At most so many times, and each of them so often, two questions for yes or no are asked, one answered with no."""
+COURSES = 2
+"""So often it is asked how the expression of a clip changes."""
 DECLINED = 0.7
 """How often one more question is one that no face answers: a small model else answers "Is she rich?" like any other."""
 UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
@@ -70,11 +72,12 @@ def conversation(
     known = [name for name in tasks.all_tasks() if _known(evidence, name)]
     chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(known, min(1, len(known)))
     turns = [task_turn(evidence, name, rng, media=media) for name in rng.sample(chosen, len(chosen))][:max_turns]
-    more = [_extra_turn(evidence, rng, media) for _ in range(rng.randint(1, 3))]
+    more: list[Turn | None] = [course_turn(evidence, rng, media) for _ in range(COURSES if evidence.course else 0)]
     pairs = sum(rng.random() < POLAR_PAIR for _ in range(POLAR_PAIRS))
+    more += [polar_turn(evidence, rng, media, holds=holds) for _ in range(pairs) for holds in (True, False)]
     if rng.random() < DECLINED:
-        more.insert(0, declined_turn(evidence, rng, media))
-    more = [*(polar_turn(evidence, rng, media, holds=holds) for _ in range(pairs) for holds in (True, False)), *more]
+        more.append(declined_turn(evidence, rng, media))
+    more += [_extra_turn(evidence, rng, media) for _ in range(rng.randint(1, 3))]
     for turn in more:
         if turn is not None and len(turns) < max_turns - 1 and all(turn.question != other.question for other in turns):
             turns.append(turn)

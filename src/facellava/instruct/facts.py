@@ -38,6 +38,7 @@ class FaceEvidence:
         measures: measured movement in [0, 1], keys of ``MEASURES``; see ``measures_from_blendshapes``.
         description: one plain sentence about the face, may be quoted in answers.
         manipulation: how a fake was made (``self_blend``, ``swap``, ``warp``, ``generated``), when known.
+        course: expressions that follow each other in a clip, a single one where it stays; empty of a still.
     """
 
     expression: str | None
@@ -48,6 +49,7 @@ class FaceEvidence:
     measures: Mapping[str, float]
     description: str | None = None
     manipulation: Literal["self_blend", "swap", "warp", "generated"] | None = None
+    course: tuple[str, ...] = ()
 
 
 MEASURES: Mapping[str, tuple[str, ...]] = {

@@ -226,6 +226,11 @@ def _json(scene: _Scene) -> Turn | None:
     return Turn("format", scene.ask(forms[kind]), json.dumps(kinds[kind]))
 
 
+def course_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Turn:
+    """A question about how the expression changes; of a still, that it cannot be said."""
+    return _course(_Scene(evidence, Facts(evidence), rng, media, None))
+
+
 def declined_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Turn:
     """A question that no face answers (who, feelings, looks, character, health, origin, other things), declined."""
     return _refuse(_Scene(evidence, Facts(evidence), rng, media, None))
@@ -248,6 +253,22 @@ def _refuse(scene: _Scene) -> Turn:
 def _small_talk(scene: _Scene) -> Turn:
     form = scene.rng.choice(list(texts("questions")["small_talk"].values()))
     return Turn("free", scene.ask(form["ask"]), scene.rng.choice(form["answer"]).format(media=scene.media))
+
+
+def _course(scene: _Scene) -> Turn:
+    forms, rng, course = texts("questions")["course"], scene.rng, scene.evidence.course
+    kind = rng.choice(["whole", "whole", "first", "last", "polar"])
+    form = forms if kind == "whole" else forms[kind]
+    if not course:
+        return Turn("free", rng.choice(form["ask"]), rng.choice(forms["still"]))
+    names = {"first": course[0], "rest": ", then ".join(course[1:]), "label": course[-1]}
+    if kind in ("first", "last"):
+        answers, names["label"] = form["answer"], names["first" if kind == "first" else "label"]
+    elif kind == "polar":
+        answers = form["yes" if len(course) > 1 else "no"]
+    else:
+        answers = forms["changes" if len(course) > 1 else "stays"]
+    return Turn("free", rng.choice(form["ask"]), rng.choice(answers).format(**names))
 
 
 def _gender(scene: _Scene) -> Turn | None:
@@ -287,6 +308,7 @@ _WEIGHTS: dict[_Builder, float] = {
     _refuse: 2.0,
     _small_talk: 0.8,
     _gender: 0.5,
+    _course: 0.4,
     _unit_meaning: 0.5,
     _sure: 0.3,
 }

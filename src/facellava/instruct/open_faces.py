@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from facellava.errors import FileMissing
+from facellava.model.frames import frame_indices
 
 # Agreement between five annotation passes above .5 (annotation_agreement.json); the rest is treated as noise.
 PHOTO_UNITS = ("AU1", "AU4", "AU6", "AU12", "AU15", "AU25", "AU26", "AU43")
@@ -37,6 +38,8 @@ NOISY_ATTRIBUTES = frozenset(
 NOT_ASKED = frozenset(["Attractive", "Big_Lips", "Pointy_Nose"])
 ACTIVE, INACTIVE = 0.25, 0.08
 """Render unit weights at or above the first count as active, at or below the second as inactive, between as unknown."""
+VISIBLE = 0.55
+"""Intensity of a prototype from which its label is used: below about half it is hard to see (the folder's README)."""
 
 _RENDER_EXPRESSIONS = {"sad": "sadness", "angry": "anger", "happy": "happiness"}
 
@@ -50,11 +53,11 @@ class OpenFace:
         box: x, y, width, height in pixels of the annotated face, None when the picture holds one face only.
         expression: one of the seven or None. action_units, attributes: known labels only. age: years or None.
         genuine: an unmanipulated photograph of a real person.
-        description: a sentence by the annotator, or None.
+        description: a sentence by the annotator, or None. time: seconds, of a clip's frame.
     """
 
     id: str
-    set: Literal["congress", "sfhq", "renders"]
+    set: Literal["congress", "sfhq", "renders", "clips"]
     path: Path
     split: str
     subject: str
@@ -65,6 +68,7 @@ class OpenFace:
     age: float | None
     genuine: bool
     description: str | None
+    time: float = 0.0
 
 
 def _rows(path: Path) -> Iterator[dict]:
@@ -107,26 +111,41 @@ def _weak(row: dict) -> dict[str, bool]:
 def read_renders(root: Path) -> Iterator[OpenFace]:
     """The rendered faces: action units from morph targets, expressions where a prototype was used."""
     for row in _rows(root / "renders.jsonl"):
-        weights = row["action_units"]
-        units = {}
-        for unit in RENDER_UNITS:
-            weight = weights.get(unit, 0.0)
-            if weight >= ACTIVE or weight <= INACTIVE:
-                units[unit] = weight >= ACTIVE
-        # Below half strength a prototype is hard to see (the folder's README), so its label is not used.
-        visible = row["expression_intensity"] is None or row["expression_intensity"] >= 0.55
-        expression = row["expression"] if visible else None
-        yield OpenFace(
-            id=row["id"],
-            set="renders",
-            path=root / row["file"],
-            split=row["split"],
-            subject=f"render-{row['identity_seed']}",
-            box=None,
-            expression=_RENDER_EXPRESSIONS.get(expression, expression) if expression else None,
-            action_units=units,
-            attributes={},
-            age=None,
-            genuine=False,
-            description=None,
-        )
+        intensity = 1.0 if row["expression_intensity"] is None else row["expression_intensity"]
+        yield _rendered(root, row, "renders", intensity, row["action_units"])
+
+
+def read_clips(root: Path, frames: int) -> Iterator[list[OpenFace]]:
+    """The rendered clips, each as so many evenly spaced frames: most begin neutral and come to an expression."""
+    for row in _rows(root / "clips.jsonl"):
+        found = []
+        for n in frame_indices(row["frames"], frames):
+            share = 1.0 if row["intensity_per_frame"] is None else row["intensity_per_frame"][n]
+            units = {unit: weight * share for unit, weight in (row["action_units_at_apex"] or {}).items()}
+            face = _rendered(root, row, "clips", (row["expression_intensity"] or 1.0) * share, units)
+            found.append(replace(face, id=f"{face.id}@{n}", time=float(n / row["fps"])))
+        yield found
+
+
+def _rendered(
+    root: Path, row: dict, kind: Literal["renders", "clips"], intensity: float, units: Mapping[str, float]
+) -> OpenFace:
+    """One look of a rendered head: how much of its expression shows, and the weights of its units."""
+    weights = {unit: units.get(unit, 0.0) for unit in RENDER_UNITS}
+    expression: str | None = row["expression"]
+    if expression is not None and intensity < VISIBLE:
+        expression = "neutral" if intensity <= INACTIVE else None
+    return OpenFace(
+        id=row["id"],
+        set=kind,
+        path=root / row["file"],
+        split=row["split"],
+        subject=f"render-{row['identity_seed']}",
+        box=None,
+        expression=expression and _RENDER_EXPRESSIONS.get(expression, expression),
+        action_units={u: w >= ACTIVE for u, w in weights.items() if w >= ACTIVE or w <= INACTIVE},
+        attributes={},
+        age=None,
+        genuine=False,
+        description=None,
+    )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +32,8 @@ from facellava.model.regions import patch_centroids, region_centroids
 FILE = "head.safetensors"
 REACH = 0.03
 """Temperature of the regions' weights, in widths of the crop."""
+SURE = 0.5
+"""Probability from which an expression counts as a stretch of a clip's course."""
 OUTLIER = 4.0
 """Inputs are clipped at so many standard deviations."""
 
@@ -104,6 +107,7 @@ class Findings(NamedTuple):
 
     Attributes:
         expression, deepfake: names of labels. age: whole years. action_units, attributes: names of what is present.
+        course: expressions that follow each other in a clip, a single one where it stays; None of a still.
     """
 
     expression: str | None = None
@@ -111,6 +115,7 @@ class Findings(NamedTuple):
     deepfake: str | None = None
     action_units: tuple[str, ...] | None = None
     attributes: tuple[str, ...] | None = None
+    course: tuple[str, ...] | None = None
 
     def report(self) -> str:
         """In the words of answers, a line a task; what is not stated has no line."""
@@ -128,6 +133,7 @@ _TITLES = {
     "deepfake": "Authenticity",
     "action_units": "Action units",
     "attributes": "Attributes",
+    "course": "Course",
 }
 
 
@@ -197,6 +203,34 @@ class ExpertHead:
     def __call__(self, maps: Array, values: Array, landmarks: Array, fold: int | None = None) -> Array:
         """Probabilities (o,) of a clip, the mean over its frames; arguments as :meth:`frames`."""
         return self.frames(maps, values, landmarks, fold).mean(0)
+
+    def read(
+        self,
+        maps: Array,
+        values: Array,
+        landmarks: Array,
+        fold: int | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> tuple[Array, Findings]:
+        """Probabilities (o,) of a clip and what they amount to, its course included; arguments as :meth:`frames`.
+
+        Args:
+            labels: what is known of the face, see :meth:`stated`.
+        """
+        p = self.frames(maps, values, landmarks, fold)
+        mean = p.mean(0)
+        found = self.find(self.stated(mean, labels) if labels else mean)
+        return mean, found._replace(course=self.course(p))
+
+    def course(self, probabilities: NDArray[np.floating]) -> tuple[str, ...] | None:
+        """Expressions that follow each other in frames (t, o): those likelier than not. None of one frame, or of none
+        that is sure."""
+        where = self.spec.offsets().get("expression")
+        if len(probabilities) < 2 or where is None:
+            return None
+        words = next(slot.words for slot in self.spec.slots if slot.name == "expression")
+        sure = (words[int(p.argmax())] for p in probabilities[:, where] if p.max() >= SURE)
+        return tuple(word for word, _ in groupby(sure)) or None
 
     def frames(self, maps: Array, values: Array, landmarks: Array, fold: int | None = None) -> Array:
         """Probabilities (t, o) of each frame of maps (t, n, c), values (t, e), landmarks (t, 68, 2).

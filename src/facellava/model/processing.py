@@ -249,8 +249,8 @@ class FaceLlavaProcessor(ProcessorMixin):
             inputs["parsing_values"] = next(iter(drawn.values()))
         if self.head is None or maps is None or values is None:
             return Seen(inputs, len(chosen), values)
-        probabilities = self.head(maps.numpy(), values.numpy(), clip.landmarks[chosen])
-        return Seen(inputs, len(chosen), values, probabilities, self.head.find(probabilities).report())
+        probabilities, found = self.head.read(maps.numpy(), values.numpy(), clip.landmarks[chosen])
+        return Seen(inputs, len(chosen), values, probabilities, found.report())
 
     def _tower_inputs(
         self, frames: NDArray[np.uint8], clip: FaceClip, chosen: NDArray[np.int64]

@@ -86,5 +86,5 @@ class OnnxEngine(Engine):
         assert self._head is not None
         feed = {"maps": maps, "landmarks": landmarks}
         tokens, attention = (np.asarray(v) for v in self._vision.run(["tokens", "attention"], feed))
-        probabilities = self._head(maps, values, landmarks)
-        return Visual(tokens, attention, probabilities, self._head.find(probabilities).report())
+        probabilities, found = self._head.read(maps, values, landmarks)
+        return Visual(tokens, attention, probabilities, found.report())

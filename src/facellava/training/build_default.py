@@ -37,6 +37,7 @@ from facellava.instruct.open_faces import (
     PHOTO_UNITS,
     RENDER_UNITS,
     OpenFace,
+    read_clips,
     read_photos,
     read_renders,
 )
@@ -49,12 +50,13 @@ from facellava.training.experts import slot_labels
 from facellava.training.head import fit_head, head_report, predict
 from facellava.training.mirror import Look, mirrored
 from facellava.training.samples import load_rows, named_labels
+from facellava.training.sequences import FRAMES, MOVING, sequences
 from facellava.types import FaceClip
 
 HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
-MEDIA = ("image", "image", "image", "photo", "picture", "video")
-"""What users call what they show. A video's tokens are a mean over frames, so that a still can stand for one."""
+MEDIA, MOVING_MEDIA = ("image", "image", "photo", "picture"), ("video", "video", "clip")
+"""What users call what they show: stills, and what moves."""
 PART = 100
 """Faces that are encoded and written together."""
 
@@ -97,6 +99,7 @@ class _Worker:
             if face.genuine:
                 self.donors[face.split].append(face)
         self._donor = lru_cache(maxsize=64)(self._clip)
+        self._own = lru_cache(maxsize=1)(self._clip)  # frames of a clip follow each other
 
     def _clip(self, path: Path, box: tuple[float, float, float, float] | None) -> FaceClip:
         """The clip of the annotated face: the one whose box is nearest to the annotated box."""
@@ -113,7 +116,7 @@ class _Worker:
         rows, rejected = [], []
         for face in faces:
             try:
-                clip = self._clip(face.path, face.box)
+                clip = self._own(face.path, face.box)
             except FacellavaError as error:
                 rejected.append({"id": face.id, "reason": error.code})
                 continue
@@ -131,11 +134,12 @@ class _Worker:
         """(suffix, look, authenticity): the picture; for training its mirror image, a photograph's through a worse
         camera; and manipulated copies."""
         rng = np.random.default_rng(zlib.crc32(face.id.encode()))
-        own = Look(clip.frames[0], clip.landmarks[0], clip.blendshapes[0])
+        k = int(np.abs(clip.times - face.time).argmin())
+        own = Look(clip.frames[k], clip.landmarks[k], clip.blendshapes[k])
         yield "", own, "real" if face.genuine else None
         if face.split == "train" and face.set == "renders":
             yield "-mirror", mirrored(own), None
-        elif face.split == "train":
+        elif face.split == "train" and face.set != "clips":
             # no statement on authenticity: what a bad camera does is neither here nor there
             other = mirrored(own)
             yield "-worn", other._replace(pixels=degrade(other.pixels, rng)), None
@@ -178,9 +182,12 @@ def build_features(root: Path, out: Path, *, renders: int, processes: int) -> No
     by_split = {split: [face for face in rendered if face.split == split] for split in ("train", "test")}
     # Every k-th render, so that all prototypes and random mixtures stay represented.
     kept = [f[:: max(1, len(f) // n)] for f, n in ((by_split["train"], renders), (by_split["test"], renders // 6))]
-    faces = [*read_photos(root, tasks.get("attributes").names), *itertools.chain(*kept)]
+    pictures = [*read_photos(root, tasks.get("attributes").names), *itertools.chain(*kept)]
+    frames = list(itertools.chain(*read_clips(root, FRAMES)))
     parts = {
-        out / "parts" / f"{start:06d}.safetensors": faces[start : start + PART] for start in range(0, len(faces), PART)
+        out / "parts" / f"{name}{start:06d}.safetensors": faces[start : start + PART]
+        for name, faces in (("", pictures), ("clips-", frames))
+        for start in range(0, len(faces), PART)
     }
     with ProcessPoolExecutor(processes, get_context("spawn"), _start, (root,)) as pool:
         todo = [pool.submit(_make_part, group, path) for path, group in parts.items() if not path.is_file()]
@@ -191,18 +198,20 @@ def build_features(root: Path, out: Path, *, renders: int, processes: int) -> No
 
 
 def _join(parts: list[Path], out: Path) -> None:
-    """``features.safetensors``, ``faces.jsonl`` and ``rejections.jsonl`` out of the parts."""
+    """``features.safetensors``, ``faces.jsonl`` and ``rejections.jsonl`` out of the parts, with sequences of stills."""
     arrays: dict[str, list[np.ndarray]] = {}
-    lines: dict[str, list[str]] = {"rows": [], "rejected": []}
+    lines: dict[str, list[dict[str, Any]]] = {"rows": [], "rejected": []}
     for path in parts:
         with safe_open(path, framework="numpy") as part:
             for name in part.keys():  # noqa: SIM118  # no mapping
                 arrays.setdefault(name, []).append(part.get_tensor(name))
             for name, found in lines.items():
-                found += [json.dumps(row) + "\n" for row in json.loads(part.metadata()[name])]
-    save_file({name: np.concatenate(value) for name, value in arrays.items()}, out / "features.safetensors")
-    for name, found in (("faces", lines["rows"]), ("rejections", lines["rejected"])):
-        write_atomic(out / f"{name}.jsonl", "".join(found))
+                found += json.loads(part.metadata()[name])
+    rows, again = sequences(lines["rows"])
+    joint = {name: np.concatenate(value) for name, value in arrays.items()}
+    save_file({name: np.concatenate([v, v[again]]) for name, v in joint.items()}, out / "features.safetensors")
+    for name, found in (("faces", rows), ("rejections", lines["rejected"])):
+        write_atomic(out / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in found))
 
 
 def _row(face: OpenFace, suffix: str, authenticity: str | None) -> dict[str, Any]:
@@ -221,7 +230,7 @@ def build_head(out: Path, *, seed: int = 0) -> None:
     samples = load_rows(out, out / "faces.jsonl")
     fit_head(samples, default_spec(), seed=seed).save(out / HEAD_FILE)
     head = ExpertHead.load(out)  # in half precision, as it ships
-    for name in ("congress", "sfhq", "renders"):
+    for name in ("congress", "sfhq", "renders", "clips"):
         rows = [i for i in samples.indices("test") if samples.rows[i]["set"] == name]
         found = head_report(head, samples, rows)
         print(f"{name}, {len(rows)} held-out rows: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
@@ -229,7 +238,7 @@ def build_head(out: Path, *, seed: int = 0) -> None:
 
 def _evidence(row: dict[str, Any], found: Findings, spec: HeadSpec) -> FaceEvidence:
     """What may be said about a face: what its report states, and of rendered faces only what they can show."""
-    rendered = row["set"] == "renders"
+    rendered = row["set"] in ("renders", *MOVING)
     return FaceEvidence(
         expression=found.expression,
         action_units={name: name in (found.action_units or ()) for name in spec.labels("action_units")},
@@ -237,7 +246,15 @@ def _evidence(row: dict[str, Any], found: Findings, spec: HeadSpec) -> FaceEvide
         age=None if rendered else found.age,
         authenticity=None if rendered else found.deepfake,  # pyright: ignore[reportArgumentType]
         measures={},
+        course=found.course or (),
     )
+
+
+def _found(head: ExpertHead, probabilities: np.ndarray, labels: dict[str, Any]) -> Findings:
+    """What is stated of frames (t, O); labels of a still lead, those of a clip's frame are not the clip's."""
+    mean = probabilities.mean(0)
+    found = head.find(head.stated(mean, labels) if len(probabilities) == 1 else mean)
+    return found._replace(course=head.course(probabilities))
 
 
 def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
@@ -252,13 +269,17 @@ def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
     lines = []
     for i, row in enumerate(data.rows):
         rng = random.Random(f"{seed}-{row['id']}")
-        trained = row["split"] == "train"
-        found = head.find(head.stated(p[i], named_labels(row["labels"])) if trained else p[i])
-        evidence = _evidence(row, found, head.spec)
-        talks = [conversation(evidence, rng, media=rng.choice(MEDIA)) for _ in range(variants)]
-        record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")}
-        record["report"] = found.report()
-        record["conversations"] = [[[t.question, t.answer] for t in talk] for talk in talks]
+        frames = row.get("frames", 1)
+        record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")} | {"frames": frames}
+        record |= {"report": "", "conversations": []}
+        if frames:
+            of_clip = np.stack([p[k] for k in range(i, i + frames)])
+            found = _found(head, of_clip, named_labels(row["labels"]) if row["split"] == "train" else {})
+            evidence = _evidence(row, found, head.spec)
+            media = MEDIA if frames == 1 else MOVING_MEDIA
+            talks = [conversation(evidence, rng, media=rng.choice(media)) for _ in range(variants)]
+            record["report"] = found.report()
+            record["conversations"] = [[[t.question, t.answer] for t in talk] for talk in talks]
         lines.append(json.dumps(record) + "\n")
     write_atomic(out / "samples.jsonl", "".join(lines))
 

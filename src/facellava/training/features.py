@@ -173,8 +173,7 @@ class FaceInputs:
                 return ""
             fold = fold_of(talk.subject or talk.digest or talk.id, head.folds)
             inputs = (seen[name].numpy() for name in ("vision_features", "expert_values", "landmarks"))
-            p = head(*inputs, fold=fold)
-            self._reports[key] = head.find(head.stated(p, talk.labels)).report()
+            self._reports[key] = head.read(*inputs, fold=fold, labels=talk.labels)[1].report()
         return self._reports[key]
 
     def fill(self, talks: Iterable[Talk], progress: Progress) -> dict[str, FacellavaError]:

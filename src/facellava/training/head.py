@@ -169,7 +169,12 @@ def fit_head(samples: Samples, spec: HeadSpec, *, folds: int = FOLDS, epochs: in
     """
     head = fit_ensemble(samples, spec, [(seed + f, f) for f in range(folds)], folds, epochs=epochs)
     p = unseen(samples, spec, epochs=epochs, seed=seed + folds)
-    return head.with_thresholds(choose_thresholds(p, spec, samples, samples.indices("train")))
+    return head.with_thresholds(choose_thresholds(p, spec, samples, labelled(samples)))
+
+
+def labelled(samples: Samples) -> list[int]:
+    """Training rows of which something is known."""
+    return [i for i in samples.indices("train") if samples.rows[i]["labels"]]
 
 
 def unseen(samples: Samples, spec: HeadSpec, *, epochs: int, seed: int) -> NDArray[np.float32]:
@@ -177,7 +182,7 @@ def unseen(samples: Samples, spec: HeadSpec, *, epochs: int, seed: int) -> NDArr
 
     With so few people that one part holds them all, they were seen (:func:`fit_ensemble`).
     """
-    train = samples.indices("train")
+    train = labelled(samples)
     parts = [samples.fold_of(i, PARTS) for i in train]
     networks = [(seed + part * PEERS + k, part) for part in sorted(set(parts)) for k in range(PEERS)]
     peers = fit_ensemble(samples, spec, networks, PARTS, epochs=epochs)
@@ -192,7 +197,7 @@ def fit_ensemble(
     samples: Samples, spec: HeadSpec, networks: Sequence[tuple[int, int]], folds: int, *, epochs: int
 ) -> ExpertHead:
     """A head of one network for each (seed, fold that it never sees) of ``folds`` folds of people."""
-    train = samples.indices("train")
+    train = labelled(samples)
     scale = moments(samples, train)
     arrays, aims = dict(scale), head_targets(samples, spec)
     for f, (seed, left_out) in enumerate(networks):

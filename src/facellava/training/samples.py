@@ -2,7 +2,8 @@
 
 ``features.safetensors``: maps float16 (n, 49, C), values float32 (n, E), landmarks float32 (n, 68, 2).
 ``samples.jsonl``: one line a row: id, split, subject, labels (slot name -> value; absent = unknown), report (what opens
-a conversation) and ``conversations``, each a list of [question, answer] turns.
+a conversation) and ``conversations``, each a list of [question, answer] turns. A clip has a row a frame, one after the
+other; the first one states how many ``frames`` and holds the conversations.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class SamplesFolder:
             task=MIXED,
             turns=tuple((q, a) for q, a in turns),
             labels=named_labels(row["labels"]),
-            frames=1,
+            frames=row.get("frames", 1),
             digest="",
             margin=CROP_MARGIN,
             group=0,
@@ -125,8 +126,8 @@ class SamplesFolder:
         return f"{self.digest}-{talk.place}"
 
     def stored(self, talk: Talk) -> dict[str, Tensor]:
-        """See ``TalkFolder``: one frame."""
-        where = slice(talk.place, talk.place + 1)
+        """See ``TalkFolder``."""
+        where = slice(talk.place, talk.place + talk.frames)
         samples = self._samples
         return {
             "vision_features": samples.maps[where].float(),
