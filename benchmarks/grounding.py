@@ -122,13 +122,16 @@ def guidance(data: Path) -> None:
     """Print accuracy with and without guidance, mean and range over the seeds."""
     import torch
 
-    from facellava.training.head import HeadNetwork, fit_network, head_targets, moments, standardised
+    from facellava.training.head import HeadNetwork, fit_network, head_targets, labelled, moments, standardised
     from facellava.training.samples import load_rows
+    from facellava.training.sequences import MOVING
 
     samples, spec = load_rows(data, data / "faces.jsonl"), default_spec()
-    train, places = samples.indices("train"), spec.offsets()
+    train, places = labelled(samples), spec.offsets()
     scale = moments(samples, train)
-    test = [i for i in samples.indices("test") if "-" not in samples.rows[i]["id"]]
+    test = [
+        i for i in samples.indices("test") if "-" not in samples.rows[i]["id"] and samples.rows[i]["set"] not in MOVING
+    ]
     targets, weights = head_targets(samples, spec)
 
     def accuracy(network: HeadNetwork, look: object) -> dict[str, float]:

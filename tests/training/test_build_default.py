@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,18 @@ pytest.importorskip("torch")
 
 from facellava.model import experts  # noqa: E402
 from facellava.training import build_default as build  # noqa: E402
+from facellava.training.sequences import FRAMES  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def faces(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like the open faces, with eight portraits, eight synthetic photographs, ten renders."""
+    """A folder like the open faces, with eight portraits, eight synthetic photographs, ten renders, five clips."""
     from default_model import require_weights
 
     require_weights()
     root, source = tmp_path_factory.mktemp("faces"), shared_dir / "faces"
     kept: set[str] = set()
-    for name, limit in (("congress", 6), ("sfhq", 6), ("renders", 8)):
+    for name, limit in (("congress", 6), ("sfhq", 6), ("renders", 8), ("clips", 3)):
         lines = (source / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         chosen = [
@@ -58,6 +60,9 @@ def test_features_head_and_conversations(faces: Path, tmp_path: Path, monkeypatc
     assert [p.stat().st_mtime_ns for p in parts[2:]] == times[2:], "what was there is not made again"
     rows = [json.loads(line) for line in (tmp_path / "faces.jsonl").read_text(encoding="utf-8").splitlines()]
     assert first["maps"].shape == (len(rows), 49, experts.MAP_WIDTH)
+    assert Counter(r["set"] for r in rows if r["frames"] == FRAMES) == {"clips": 5, "sequences": 1}
+    assert sum(r["frames"] for r in rows) == len(rows)
+    assert {r["id"].rsplit("-", 1)[1] for r in rows if r["set"] == "renders" and "-" in r["id"]} == {"mirror"}
     fakes = {r["id"].rsplit("-", 1)[1] for r in rows if r["authenticity"] == "fake" and r["split"] == "train"}
     assert fakes == {"self_blend", "swap"}
     assert {r["id"].rsplit("-", 1)[1] for r in rows if r["authenticity"] == "fake"} == {"self_blend", "swap", "warp"}
@@ -68,9 +73,13 @@ def test_features_head_and_conversations(faces: Path, tmp_path: Path, monkeypatc
     assert [s["id"] for s in samples] == [r["id"] for r in rows]
     checked = 0
     for sample in samples:
+        if not sample["frames"]:
+            assert not sample["conversations"], "the first frame of a clip has them"
+            continue
         stated = dict(line.split(": ", 1) for line in sample["report"].splitlines())
+        assert ("Course" in stated) <= (sample["frames"] == FRAMES)
         names = tasks.get("expression").names
-        if sample["split"] == "train" and "expression" in sample["labels"]:
+        if sample["split"] == "train" and sample["frames"] == 1 and "expression" in sample["labels"]:
             assert stated["Expression"] == names[sample["labels"]["expression"]], "known labels lead"
         for talk in sample["conversations"]:
             for _, answer in talk:
