@@ -48,7 +48,7 @@ from facellava.runtime.build import CROP_MARGIN
 from facellava.runtime.report import head_spec
 from facellava.training.experts import slot_labels
 from facellava.training.head import fit_head, head_report, predict
-from facellava.training.mirror import Look, mirrored
+from facellava.training.mirror import MIRROR, Look, mirrored
 from facellava.training.samples import load_rows, named_labels
 from facellava.training.sequences import FRAMES, MOVING, sequences
 from facellava.types import FaceClip
@@ -57,8 +57,6 @@ HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
 MEDIA, MOVING_MEDIA = ("image", "image", "photo", "picture"), ("video", "video", "clip")
 """What users call what they show: stills, and what moves."""
-EPOCHS = 10
-"""Of the head's networks; every face is seen twice in each, once as a mirror shows it."""
 PART = 100
 """Faces that are encoded and written together."""
 
@@ -140,7 +138,7 @@ class _Worker:
         own = Look(clip.frames[k], clip.landmarks[k], clip.blendshapes[k])
         yield "", own, "real" if face.genuine else None
         if face.split == "train" and face.set == "renders":
-            yield "-mirror", mirrored(own), None
+            yield MIRROR, mirrored(own), None
         elif face.split == "train" and face.set != "clips":
             # no statement on authenticity: what a bad camera does is neither here nor there
             other = mirrored(own)
@@ -230,7 +228,7 @@ def _row(face: OpenFace, suffix: str, authenticity: str | None) -> dict[str, Any
 def build_head(out: Path, *, seed: int = 0) -> None:
     """Fit the expert head on the features of ``out``, and print how it does on the held-out faces."""
     samples = load_rows(out, out / "faces.jsonl")
-    fit_head(samples, default_spec(), epochs=EPOCHS, seed=seed).save(out / HEAD_FILE)
+    fit_head(samples, default_spec(), seed=seed).save(out / HEAD_FILE)
     head = ExpertHead.load(out)  # in half precision, as it ships
     for name in ("congress", "sfhq", "renders", "clips"):
         rows = [i for i in samples.indices("test") if samples.rows[i]["set"] == name]

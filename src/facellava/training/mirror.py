@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from facellava.face import blendshape_names
 
+MIRROR = "-mirror"
+"""Ends the id of a mirror image's row."""
+
 
 class Look(NamedTuple):
     """What the experts read of one crop.

@@ -6,6 +6,8 @@ import random
 from itertools import groupby
 from typing import Any
 
+from facellava.training.mirror import MIRROR
+
 FRAMES = 4
 """Of each clip and each sequence."""
 MOVING = ("clips", "sequences")
@@ -29,7 +31,7 @@ def sequences(rows: _Rows) -> tuple[_Rows, list[int]]:
                 row["frames"] = 0
     stills: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
-        if row["set"] == "renders" and "expression" in row["labels"] and not row["id"].endswith("-mirror"):
+        if row["set"] == "renders" and "expression" in row["labels"] and not row["id"].endswith(MIRROR):
             stills.setdefault(row["subject"], []).append(i)
     places: list[int] = []
     for subject, own in stills.items():
