@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import runpy
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -46,3 +48,12 @@ def test_relative_links_are_files(name: str) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160
+
+
+def test_the_readme_states_the_numbers_of_the_model_card() -> None:
+    def table(path: Path) -> list[str]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        start = next(i for i, line in enumerate(lines) if line.startswith("| measure (n)"))
+        return list(takewhile(lambda line: line.startswith("|"), lines[start:]))
+
+    assert table(ROOT / "README.md") == table(ROOT / "docs" / "model-card.md")

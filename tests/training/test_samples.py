@@ -23,7 +23,6 @@ from facellava.training.head import (  # noqa: E402
     best_threshold,
     fit_ensemble,
     head_report,
-    mirrored_pairs,
     predict,
     threshold_curve,
     unseen,
@@ -85,16 +84,6 @@ def test_head_learns_what_its_inputs_say_and_folds_hold_out_subjects(tmp_path: P
     again = ExpertHead.load(tmp_path)
     assert again.spec == head.spec
     np.testing.assert_allclose(predict(again, data, [0, 7]), predict(head, data, [0, 7]), atol=2e-2)
-
-
-def test_an_epoch_shows_a_face_or_its_mirror_image() -> None:
-    data = samples(6)
-    for row, name in zip(data.rows, ["a", "b", "b-mirror", "a", "c-mirror", "c"], strict=True):
-        row["id"] = name
-    assert mirrored_pairs(data, range(6)).tolist() == [[0, 0], [1, 2], [3, 3], [5, 4]], (
-        "ids of two folders may be equal"
-    )
-    assert mirrored_pairs(data, [1, 3]).tolist() == [[1, 1], [3, 3]], "of the rows given, no others"
 
 
 def test_thresholds_come_from_networks_that_never_saw_the_person() -> None:

@@ -57,6 +57,8 @@ HELD_OUT_KIND = "warp"
 """A manipulation that training never sees."""
 MEDIA, MOVING_MEDIA = ("image", "image", "photo", "picture"), ("video", "video", "clip")
 """What users call what they show: stills, and what moves."""
+EPOCHS = 10
+"""Of the head's networks: an epoch has every face and its mirror image."""
 PART = 100
 """Faces that are encoded and written together."""
 
@@ -228,7 +230,7 @@ def _row(face: OpenFace, suffix: str, authenticity: str | None) -> dict[str, Any
 def build_head(out: Path, *, seed: int = 0) -> None:
     """Fit the expert head on the features of ``out``, and print how it does on the held-out faces."""
     samples = load_rows(out, out / "faces.jsonl")
-    fit_head(samples, default_spec(), seed=seed).save(out / HEAD_FILE)
+    fit_head(samples, default_spec(), epochs=EPOCHS, seed=seed).save(out / HEAD_FILE)
     head = ExpertHead.load(out)  # in half precision, as it ships
     for name in ("congress", "sfhq", "renders", "clips"):
         rows = [i for i in samples.indices("test") if samples.rows[i]["set"] == name]

@@ -13,7 +13,6 @@ from facellava import tasks
 from facellava.model.expert_report import OUTLIER, ExpertHead, HeadSpec, read_years, region_weights
 from facellava.model.regions import N_REGIONS
 from facellava.runtime.report import MULTI
-from facellava.training.mirror import MIRROR
 from facellava.training.samples import Samples, head_targets
 
 FOLDS = 8
@@ -136,16 +135,14 @@ def fit_network(
     """
     generator = torch.Generator().manual_seed(seed)
     targets, weights = aims
-    looks = mirrored_pairs(samples, rows)
-    balance = balance_weights(targets[looks[:, 0]], weights[looks[:, 0]], spec)
+    chosen = torch.tensor(rows)
+    balance = balance_weights(targets[chosen], weights[chosen], spec)
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.05)
-    steps = epochs * (len(looks) // 128 + 1)
+    steps = epochs * (len(rows) // 128 + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.1)
     network.train()
     for _ in range(epochs):
-        sides = torch.randint(2, (len(looks), 1), generator=generator)
-        chosen = looks.gather(1, sides).squeeze(1)
-        for batch in chosen[torch.randperm(len(looks), generator=generator)].split(128):
+        for batch in chosen[torch.randperm(len(rows), generator=generator)].split(128):
             maps, values = standardised(samples, batch, scale)
             values = values + 0.05 * torch.randn(values.shape, generator=generator)
             where = torch.from_numpy(look(samples.landmarks[batch].numpy(), maps.shape[1]))
@@ -155,16 +152,6 @@ def fit_network(
             optimizer.step()
             schedule.step()
     network.eval()
-
-
-def mirrored_pairs(samples: Samples, rows: Sequence[int]) -> Tensor:
-    """(n, 2): each face beside its mirror image (id ``...-mirror``), or beside itself where there is none.
-
-    An epoch shows one of the two, so that mirror images do not outweigh the faces that have none.
-    """
-    names = {i: str(samples.rows[i]["id"]) for i in rows}
-    mirrors = {name.removesuffix(MIRROR): i for i, name in names.items() if name.endswith(MIRROR)}
-    return torch.tensor([[i, mirrors.get(name, i)] for i, name in names.items() if not name.endswith(MIRROR)])
 
 
 def standardised(samples: Samples, batch: Tensor, scale: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
