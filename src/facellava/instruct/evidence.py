@@ -65,7 +65,7 @@ def conversation(
     """Question and answer turns about one face, in random order.
 
     Each of the five tasks whose evidence is known appears with probability 0.65; mostly one or two pairs of questions
-    for yes and no, often a question that is declined, and one to three other turns (checklists, free questions,
+    for yes and no, often a question that is declined, and two to four other turns (checklists, free questions,
     formats, refusals), mostly a second question after one of the tasks, while `max_turns` allows. Never empty while
     anything is known.
     """
@@ -77,7 +77,7 @@ def conversation(
     more += [polar_turn(evidence, rng, media, holds=holds) for _ in range(pairs) for holds in (True, False)]
     if rng.random() < DECLINED:
         more.append(declined_turn(evidence, rng, media))
-    more += [_extra_turn(evidence, rng, media) for _ in range(rng.randint(1, 3))]
+    more += [_extra_turn(evidence, rng, media) for _ in range(rng.randint(2, 4))]
     for turn in more:
         if turn is not None and len(turns) < max_turns - 1 and all(turn.question != other.question for other in turns):
             turns.append(turn)

@@ -144,6 +144,8 @@ def _first_sentence(scene: _Scene, data: dict) -> str:
     return form.format(a=age, y=years, noun=scene.noun(), adj=f"{article} {adjective}", media=scene.media)
 
 
+WHOLE = 0.3
+"""How often JSON is asked for everything that is known."""
 _SAID_ELSEWHERE = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
 
 
@@ -222,7 +224,7 @@ def _json(scene: _Scene) -> Turn | None:
         kinds["all"] = kinds["both"] | {"authenticity": evidence.authenticity} | kinds["units"]
         present = [name for name in tasks.get("attributes").default_names if evidence.attributes.get(name)]
         kinds["all"]["attributes"] = present
-    kind = scene.rng.choice(list(kinds))
+    kind = "all" if "all" in kinds and scene.rng.random() < WHOLE else scene.rng.choice(list(kinds))
     return Turn("format", scene.ask(forms[kind]), json.dumps(kinds[kind]))
 
 
@@ -298,7 +300,7 @@ def _sure(scene: _Scene) -> Turn | None:
 _WEIGHTS: dict[_Builder, float] = {
     _region: 3.0,
     _describe: 3.0,
-    _hair: 1.5,
+    _hair: 2.5,
     _strongest: 1.0,
     _compare: 1.0,
     _one_word: 1.5,
@@ -306,8 +308,8 @@ _WEIGHTS: dict[_Builder, float] = {
     _codes: 1.2,
     _json: 1.5,
     _refuse: 2.0,
-    _small_talk: 0.8,
-    _gender: 0.5,
+    _small_talk: 3.0,
+    _gender: 1.5,
     _course: 0.4,
     _unit_meaning: 0.5,
     _sure: 0.3,

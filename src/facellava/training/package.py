@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from facellava.files import write_atomic
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.experts import GRID
 from facellava.runtime.build import ModelCard
@@ -30,7 +31,7 @@ def package(run: Path, out: Path, name: str = "") -> None:
     lora = recipe["lora"]
     delta = {k: v.astype(np.float16) for k, v in load_file(final / "delta.safetensors").items()}
     out.mkdir(parents=True, exist_ok=True)
-    save_file(delta, out / "delta.safetensors", metadata={"format": "facellava-delta-2"})
+    write_atomic(out / "delta.safetensors", save(delta, metadata={"format": "facellava-delta-2"}))
     shutil.copyfile(final / HEAD_FILE, out / HEAD_FILE)
     card = ModelCard(
         name=name or recipe["name"],
@@ -42,7 +43,7 @@ def package(run: Path, out: Path, name: str = "") -> None:
         placeholder=PLACEHOLDER,
         stop=STOP,
     )
-    (out / "model.json").write_text(json.dumps(card._asdict(), indent=1) + "\n", encoding="utf-8")
+    write_atomic(out / "model.json", json.dumps(card._asdict(), indent=1) + "\n")
 
 
 def main() -> None:
