@@ -2,7 +2,8 @@
 
 The held-out rendered clips of the open faces, two seconds each: most begin neutral and come to an expression. First the
 course that the report states, beside what was rendered; then free questions (``language.toml``, in words that are not
-taught): whether the answer names the report's expressions in its order, or says yes and no as the report does.
+taught): whether the answer names the report's expressions in its order, or says yes and no as the report does; and the
+same of three questions that are taught.
 """
 
 from __future__ import annotations
@@ -41,19 +42,21 @@ def fits(course: list[str], expression: str) -> bool:
     return course[:2] == ["neutral", expression]
 
 
-def asked(model: facellava.Analyzer, path: Path, questions: dict[str, list[str]]) -> dict[str, Any]:
+def asked(model: facellava.Analyzer, path: Path, questions: dict[str, Any]) -> dict[str, Any]:
     """The course that the report of one clip states, and answers about it."""
     seen = model.engine.look(largest(model.clips(path)[1]))
     line = re.search(r"^Course: (.*)$", seen.report, re.MULTILINE)
     course = line[1].split(", ") if line else []
     answers = {
         question: "".join(model.engine.ask(seen, question, max_new_tokens=60)).strip()
-        for question in questions["ask"] + questions["changes"]
+        for question in [*questions["ask"], *questions["changes"], *questions["taught"].values()]
     }
+    wanted = {"whole": course, "first": course[:1], "last": course[-1:]}
+    taught = {kind: EXPRESSIONS.findall(answers[ask]) == wanted[kind] for kind, ask in questions["taught"].items()}
     told = sum(EXPRESSIONS.findall(answers[question]) == course for question in questions["ask"])
     yes = "Yes" if len(course) > 1 else "No"
     agree = sum(answers[question].startswith(yes) for question in questions["changes"])
-    return {"course": course, "answers": answers, "told": told, "agree": agree}
+    return {"course": course, "answers": answers, "told": told, "agree": agree, "taught": taught}
 
 
 def main() -> None:
@@ -75,6 +78,8 @@ def main() -> None:
     for key, name in (("told", "ask"), ("agree", "changes")):
         total = len(with_course) * len(questions[name])
         print(f"answers that agree with the report ({name}): {sum(row[key] for row in with_course)} of {total}")
+    for kind, ask in questions["taught"].items():
+        print(f"taught, {ask!r}: {sum(row['taught'][kind] for row in with_course)} of {len(with_course)}")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -144,8 +144,6 @@ def _first_sentence(scene: _Scene, data: dict) -> str:
     return form.format(a=age, y=years, noun=scene.noun(), adj=f"{article} {adjective}", media=scene.media)
 
 
-WHOLE = 0.3
-"""How often JSON is asked for everything that is known."""
 _SAID_ELSEWHERE = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
 
 
@@ -205,6 +203,10 @@ def _codes(scene: _Scene) -> Turn | None:
     return Turn("format", scene.ask(texts("questions")["codes"]["ask"]), ", ".join(active) or "None.")
 
 
+WHOLE = 0.3
+"""How often JSON is asked for everything that is known."""
+
+
 def _json(scene: _Scene) -> Turn | None:
     forms, evidence = texts("questions")["json"], scene.evidence
     units = evidence.action_units
@@ -234,7 +236,7 @@ def course_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Turn:
 
 
 def declined_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Turn:
-    """A question that no face answers (who, feelings, looks, character, health, origin, other things), declined."""
+    """A question that is not answered (``[refuse]``: who, feelings, looks, ..., what no label is trained for)."""
     return _refuse(_Scene(evidence, Facts(evidence), rng, media, None))
 
 
@@ -263,9 +265,10 @@ def _course(scene: _Scene) -> Turn:
     form = forms if kind == "whole" else forms[kind]
     if not course:
         return Turn("free", rng.choice(form["ask"]), rng.choice(forms["still"]))
-    names = {"first": course[0], "rest": ", then ".join(course[1:]), "label": course[-1]}
+    label = course[0] if kind == "first" else course[-1]
+    names = {"first": course[0], "rest": ", then ".join(course[1:]), "label": label}
     if kind in ("first", "last"):
-        answers, names["label"] = form["answer"], names["first" if kind == "first" else "label"]
+        answers = form["answer"]
     elif kind == "polar":
         answers = form["yes" if len(course) > 1 else "no"]
     else:

@@ -218,9 +218,12 @@ class ExpertHead:
             labels: what is known of the face, see :meth:`stated`.
         """
         p = self.frames(maps, values, landmarks, fold)
-        mean = p.mean(0)
-        found = self.find(self.stated(mean, labels) if labels else mean)
-        return mean, found._replace(course=self.course(p))
+        return p.mean(0), self.find_in(p, labels)
+
+    def find_in(self, probabilities: NDArray[np.floating], labels: Mapping[str, Any] | None = None) -> Findings:
+        """What frames (t, o) amount to: :meth:`find` of their mean, where ``labels`` lead, and their course."""
+        found = self.find(self.stated(probabilities.mean(0), labels or {}))
+        return found._replace(course=self.course(probabilities))
 
     def course(self, probabilities: NDArray[np.floating]) -> tuple[str, ...] | None:
         """Expressions that follow each other in frames (t, o): those likelier than not. None of one frame, or of none

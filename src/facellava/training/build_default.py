@@ -252,13 +252,6 @@ def _evidence(row: dict[str, Any], found: Findings, spec: HeadSpec) -> FaceEvide
     )
 
 
-def _found(head: ExpertHead, probabilities: np.ndarray, labels: dict[str, Any]) -> Findings:
-    """What is stated of frames (t, O); labels of a still lead, those of a clip's frame are not the clip's."""
-    mean = probabilities.mean(0)
-    found = head.find(head.stated(mean, labels) if len(probabilities) == 1 else mean)
-    return found._replace(course=head.course(probabilities))
-
-
 def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
     """Write ``samples.jsonl``: labels, report and ``variants`` conversations a row."""
     data, head = load_rows(out, out / "faces.jsonl"), ExpertHead.load(out)
@@ -275,8 +268,9 @@ def build_conversations(out: Path, *, variants: int, seed: int = 0) -> None:
         record = {k: row[k] for k in ("id", "set", "split", "subject", "labels")} | {"frames": frames}
         record |= {"report": "", "conversations": []}
         if frames:
-            of_clip = np.stack([p[k] for k in range(i, i + frames)])
-            found = _found(head, of_clip, named_labels(row["labels"]) if row["split"] == "train" else {})
+            # labels of a still lead; those of a clip's first frame are not the clip's
+            known = named_labels(row["labels"]) if row["split"] == "train" and frames == 1 else {}
+            found = head.find_in(np.stack([p[k] for k in range(i, i + frames)]), known)
             evidence = _evidence(row, found, head.spec)
             media = MEDIA if frames == 1 else MOVING_MEDIA
             talks = [conversation(evidence, rng, media=rng.choice(media)) for _ in range(variants)]
