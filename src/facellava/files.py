@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from facellava.errors import DamagedCheckpoint, DamagedFile, FacellavaError
+from facellava.errors import DamagedCheckpoint, DamagedFile, FacellavaError, UsageError
 
 
 @contextmanager
@@ -73,6 +73,18 @@ def reading(
             raise  # the system's, not the content's
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise kind(f"{path} was cut off or changed ({reason[:200]}): {advice}") from error
+
+
+def read_text(path: Path) -> str:
+    """A text that a person or a spreadsheet wrote: UTF-8, with or without its mark at the start.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8 text (byte {error.start}): save it as UTF-8") from error
 
 
 def from_json(text: str | bytes) -> Any:

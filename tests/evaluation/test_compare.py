@@ -7,7 +7,7 @@ import pytest
 from eval_world import benchmark, record
 
 from facellava.evaluation.compare import compare, compare_runs
-from facellava.evaluation.metrics import NumberAnswers, SingleAnswers
+from facellava.evaluation.metrics import MultiAnswers, NumberAnswers, SingleAnswers
 from facellava.evaluation.score import Arrays
 
 NAMES = ("anger", "fear", "joy", "calm")
@@ -31,6 +31,15 @@ def test_the_better_run_is_found_and_equal_ones_are_not_told_apart() -> None:
     assert found.p_value == pytest.approx(1 / 301)
     assert found.difference.value == pytest.approx(good.metrics()["uar"] - poor.metrics()["uar"])
     assert compare(good, good, "uar", draws=50).p_value == 1.0
+
+
+def test_an_undefined_difference_has_no_p() -> None:
+    none = np.zeros((5, 1), bool)  # no example of AU1 is active, so that it has no F1
+    empty = MultiAnswers(("AU1",), none, ~none, none)
+    found = compare(
+        *(Arrays(empty, np.zeros(5, int), np.arange(5), tuple("abcde")) for _ in range(2)), "mean_f1", draws=20
+    )
+    assert np.isnan(found.difference.value) and np.isnan(found.p_value)
 
 
 def test_chance_alone_is_found_as_often_as_p_says() -> None:

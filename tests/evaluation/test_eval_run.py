@@ -22,6 +22,7 @@ from facellava.evaluation.respondents import Ask, Prediction, Reply, RespondentC
 from facellava.evaluation.respondents.make import Access
 from facellava.evaluation.respondents.others import TrivialRespondent
 from facellava.evaluation.run import Options, age_group, evaluate
+from facellava.evaluation.summary import summary
 from facellava.llm import Budget
 from facellava.types import Crop, FaceClip
 
@@ -144,7 +145,8 @@ def test_everybody_sees_the_crops_that_they_want(faces: Path, tmp_path: Path) ->
 
 def test_a_trivial_guess_is_about_the_labels_of_each_sample(tmp_path: Path) -> None:
     shares = [(("Smiling", "Young"), ("Smiling", "Young", "Bald")), (("Young",), ("Young", "Bald"))]
-    who = TrivialRespondent(read_config("trivial:"), lambda _: shares, "mine")
+    who = TrivialRespondent(read_config("trivial:"), {0: shares}, "mine")
+    assert who.identity != TrivialRespondent(read_config("trivial:"), {0: shares[:1]}, "mine").identity
     task = tasks.get("attributes")
     first = who.answer(Ask("a", task, ("Smiling",), "image"), None).prediction
     second = who.answer(Ask("b", task, ("Young", "Bald"), "image"), None).prediction
@@ -253,6 +255,15 @@ def test_a_failing_service_loses_nothing_and_is_not_paid_twice(faces: Path, tmp_
     answered = [r for r in read_records(tmp_path / "small_expression" / "served") if r.status == "answered"]
     assert {r.text for r in answered} == {"Sadness."}
     assert {r.explanation for r in answered} == {"The face displays sadness. The lips turn down."}
+
+
+def test_answers_that_were_cut_off_are_counted(faces: Path, tmp_path: Path) -> None:
+    with FaultServer(say, lambda _seen, _body: "length") as server:
+        small = benchmark(faces)
+        who = connect_respondent(service(server.url), small, Access(tmp_path / "calls"))
+        found = evaluate(small, who, tmp_path, OPTIONS)
+    assert (found.cut, found.outcomes) == (8, {"found": 8})
+    assert "cut off at the limit of tokens: 8" in summary(small, found, "served")
 
 
 def test_faces_go_nowhere_without_consent_and_money_has_a_cap(faces: Path, tmp_path: Path) -> None:

@@ -194,8 +194,13 @@ def test_people_and_a_judge_are_compared_where_both_marked(tmp_path: Path) -> No
     assert [a.n for a in found] == [2, 2, 2]
     assert found[2].kappa == 1.0
     assert found[0].distance == 0.5
+    sheet.write_text(sheet.read_text(), encoding="utf-8-sig")
+    assert read_human(sheet) == people, "as spreadsheets save it"
     sheet.write_text("run,id\nr,a\n")
     with pytest.raises(UsageError, match="column completeness is missing"):
+        read_human(sheet)
+    sheet.write_bytes(b"run,id\nr,Andr\xe9\n")
+    with pytest.raises(UsageError, match=r"is no UTF-8 text \(byte 13\): save it as UTF-8"):
         read_human(sheet)
     sheet.write_text(f"run,id,{','.join(CRITERIA)}\nr,a,8,7,12\n")
     with pytest.raises(UsageError, match="line 2: completeness is '12'"):

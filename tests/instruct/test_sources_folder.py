@@ -9,7 +9,7 @@ import pytest
 from source_fixtures import fixtures, put, write
 
 from facellava import tasks
-from facellava.errors import LabelUnknown, SourceLayout
+from facellava.errors import LabelUnknown, SourceLayout, UsageError
 from facellava.instruct.sources import folder
 from facellava.types import Sample
 
@@ -70,6 +70,37 @@ def test_folder_reads_json_lines_with_the_users_own_names(tmp_path: Path) -> Non
     assert dict(samples["x/2.jpg"].meta) == {"description": "Smiles.", "licence": "CC0"}
 
 
+def test_folder_takes_nothing_known_for_nothing_there(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+
+    def units(value: object, **options: object) -> tuple[object, ...] | None:
+        write(tmp_path, "labels.jsonl", json.dumps({"file": "a.jpg", "action_units": value}))
+        found = read(tmp_path, known={"action_units": ["AU1", "AU4", "AU6"]}, **options)
+        return (found[0].label, found[0].known) if found else None
+
+    assert units(["unclear"], ignore=["unclear"]) is None and units("unclear", ignore=["unclear"]) is None
+    assert units([]) == ((), ("AU1", "AU4", "AU6")), "an empty list says that nothing is active"
+    assert units({"AU01_r": 0.9, "AU04_r": 0.1}, values={"AU01_r": "AU1", "AU04_r": "AU4"}) == (
+        ("AU1",),
+        ("AU1", "AU4", "AU6"),
+    )
+    assert units({"AU1": None, "AU4": float("nan"), "AU6": 0.9}) == (("AU6",), ("AU6",))
+    with pytest.raises(
+        LabelUnknown, match=r"line 1: action_units is given by 'AU01_r', of which nothing is known; map"
+    ):
+        units({"AU01_r": 0.9})
+    with pytest.raises(SourceLayout, match=r"line 1: action_units is .*, but strengths are numbers"):
+        units({"AU1": "x"})
+    with pytest.raises(SourceLayout, match="line 1: found 5 where names of labels are expected"):
+        units(5)
+    for options, said in (
+        ({"columns": ["age"]}, "columns must be a table"),
+        ({"active_from": "0.3"}, "must be a float"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            units([], **options)
+
+
 def test_folder_reads_one_folder_for_each_class(tmp_path: Path) -> None:
     put(tmp_path, "happy/1.jpg", "anger/deep/2.mp4", ".cache/3.jpg")
     samples = read(tmp_path, task="expression", values={"happy": "happiness"})
@@ -90,6 +121,7 @@ def test_folder_reads_one_folder_for_each_class(tmp_path: Path) -> None:
     ("row", "error", "said"),
     [
         ("a.jpg,train,ann,,,,old,,", SourceLayout, "line 2: age is 'old', but must be a number of years"),
+        ("a.jpg,train,ann,,,,inf,,", SourceLayout, "line 2: age is 'inf', but must be a number of years"),
         ("a.jpg,train,ann,,,,130,,", LabelUnknown, "line 2: age 130 is not between 0 and 116"),
         ("a.jpg,dev,ann,fear,,,,,", LabelUnknown, "line 2: split is 'dev'; use train, val, test"),
         ("a.jpg,train,ann,,AU99,,,,", LabelUnknown, "line 2: action_units is 'AU99'; known: AU1"),

@@ -11,7 +11,7 @@ from rows_world import make_row
 
 from facellava.errors import UsageError
 from facellava.instruct.distribution import age_bin, distance, distribution
-from facellava.instruct.recipe import HeldOutConfig
+from facellava.instruct.recipe import HeldOutConfig, load_recipe
 from facellava.instruct.records import Instruction
 from facellava.instruct.select import largest_remainder, select
 
@@ -154,3 +154,24 @@ def test_the_source_is_what_was_read_and_not_what_is_left() -> None:
     read = [r.sample for r in expressions({"happiness": 900, "anger": 300})]
     found = select(rows, HeldOutConfig(per_task=40), read=read)
     assert labels(found.rows, "test") == {"happiness": 30, "anger": 10}
+
+
+def test_official_test_samples_train_only_where_nobody_minds() -> None:
+    rows = [
+        *expressions({"happiness": 60}),
+        *(make_row(f"t{n}", split="test", subject=f"t{n}", source="dfew") for n in range(40)),
+    ]
+    found = select(rows, HeldOutConfig(per_task=10))
+    trained = [row for row in found.rows if row.subset == "train" and row.sample.split == "test"]
+    assert len(trained) == 30 and any("official test splits: 30 of dfew" in note for note in found.notes)
+    strict = select(rows, HeldOutConfig(per_task=10, official="leave"))
+    assert {row.sample.split for row in strict.rows if row.subset == "train"} == {"train"}
+    assert Counter(r.code for r in strict.rejected) == {"official_test": 30}
+    assert not any("official test splits" in note for note in strict.notes)
+    none = select(rows, HeldOutConfig(per_task=0, official="leave"))
+    assert len(none.rows) == 60 and len(none.rejected) == 40, "also without a test set of its own"
+
+
+def test_the_open_faces_build_leaves_out_what_the_open_benchmarks_test(tmp_path: Path) -> None:
+    recipe = load_recipe("open-faces", dict.fromkeys(("congress", "sfhq", "renders", "clips"), tmp_path))
+    assert recipe.test.official == "leave"

@@ -38,8 +38,8 @@ class FaultServer:
     Args:
         answer: the text of an answer, from the request's body.
         fault: (how often this request came before, body) -> a fault out of ``429``, ``429-date``, ``500``, ``503``,
-            ``hang``, ``cut``, ``not-json``, ``other-form``, ``refusal``, ``400``, ``401``, ``no-json-mode``, or "" for
-            none.
+            ``hang``, ``cut``, ``not-json``, ``other-form``, ``refusal``, ``length``, ``400``, ``401``,
+            ``no-json-mode``, or "" for none.
         retry_after: seconds that a 429 asks for. hang: seconds that a hanging request takes.
     """
 
@@ -174,6 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"candidates": None} if gemini else {"choices": []})
         elif fault == "refusal":
             self._json(200, gemini_reply("", body, "SAFETY") if gemini else openai_reply("", body, "content_filter"))
+        elif fault == "length":
+            text = self.owner.answer(body)
+            self._json(200, gemini_reply(text, body, "MAX_TOKENS") if gemini else openai_reply(text, body, "length"))
         else:
             raise AssertionError(fault)
         return True

@@ -75,6 +75,9 @@ def test_a_table_is_trained_tested_and_goes_on(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "out" / "table.md").read_text() == text and len(said) == 4
     monkeypatch.setattr(ablate, "train", None)  # nothing may be trained again
     assert run() == text and len(said) == 4
+    other = write_world(tmp_path / "other", [*faces(12), *faces(7, subset="test")])
+    with pytest.raises(TypeError, match="not callable"):  # scores of another test set are others
+        run_table(table, {"": data}, other, tmp_path / "out", seeds=1, show=said.append)
     with pytest.raises(UsageError, match="there is no row x; rows: simple_frlp, frgca_frlp"):
         run(rows=["x"])
     with pytest.raises(UsageError, match=r"row simple_frlp has no data: give --data simple_frlp=DIR"):

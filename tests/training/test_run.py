@@ -224,11 +224,11 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     from default_model import require_weights
     from facellava.model.expert_report import ExpertHead
     from facellava.runtime.report import untrained
-    from facellava.training import assemble, head
+    from facellava.training import experts, head
     from facellava.training.package import package
 
     require_weights()
-    monkeypatch.setattr(assemble, "FEWEST", 2)
+    monkeypatch.setattr(experts, "FEWEST", 2)
     monkeypatch.setattr(head, "PEERS", 1)
     units = [
         make_row(f"u{n}", "action_units", ("AU12",) if n % 2 else (), source="mine", clip=f"mine-train{n:03}")
@@ -253,6 +253,11 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     package(tmp_path / "out", tmp_path / "shipped")
     card = json.loads((tmp_path / "shipped" / "model.json").read_text())
     assert card["lora_scale"] == 16 and card["crop_margin"] == 0.6
+    plain = json.loads((tmp_path / "out" / "final" / "recipe.json").read_text())
+    (tmp_path / "out" / "final" / "recipe.json").write_text(json.dumps({**plain, "lora": None}))
+    with pytest.raises(UsageError, match=r"has no \[lora\]: only differences"):
+        package(tmp_path / "out", tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
     missing = untrained(ExpertHead.load(tmp_path / "shipped").spec)
     assert "AU12" not in missing["action_units"] and "AU9" in missing["action_units"]
     delta = load_file(tmp_path / "shipped" / "delta.safetensors")

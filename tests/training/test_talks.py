@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from world import faces, write_world
 
 from facellava.errors import DamagedMedia, FileMissing, LeakFound, UsageError
 from facellava.instruct.export import export
+from facellava.training.experts import choose
 from facellava.training.recipe import DataConfig, SettingConfig
 from facellava.training.setting import enforce
 from facellava.training.talks import Corpus, load_corpus, open_folder
@@ -65,6 +67,16 @@ def test_llava_json_says_the_same(dataset: Path, tmp_path: Path) -> None:
         if b is not None:
             assert np.array_equal(a.frames, b.frames)
             np.testing.assert_allclose(a.landmarks, b.landmarks, atol=1e-6)
+
+
+def test_a_source_under_another_name_is_known_by_its_reader(tmp_path: Path) -> None:
+    """In a build and in an export of it, so that zero-shot settings refuse both."""
+    data = write_world(tmp_path / "data", faces(8, source="films"))
+    (data / "recipe.json").write_text('{"sources": [{"name": "dfew", "rename": "films"}]}')
+    export(data, "llava", tmp_path / "llava")
+    for folder in (data, tmp_path / "llava"):
+        with pytest.raises(LeakFound, match="zero-shot on dfew, but 8 conversations come from there"):
+            enforce(corpus(folder), SettingConfig("zero-shot", ("dfew",)))
 
 
 def test_all_rows_about_a_face_as_one_conversation(dataset: Path) -> None:
@@ -202,3 +214,14 @@ def test_a_damaged_cache_entry_is_made_again(tmp_path: Path) -> None:
     assert cache.get("clip") is None
     cache.put("clip", {"vision_features": torch.ones(1, 2, 3)})
     assert cache.get("clip") is not None
+
+
+def test_a_head_sees_faces_of_every_source(tmp_path: Path) -> None:
+    rows = [*faces(40, source="large"), *faces(6, source="small"), *faces(3, source="tiny")]
+    found = corpus(write_world(tmp_path / "data", rows))
+    assert sum(map(len, choose(found.talks, found).values())) == 49
+    chosen = choose(found.talks, found, most=15)
+    assert Counter(talks[0].source for talks in chosen.values()) == {"large": 6, "small": 6, "tiny": 3}
+    backwards = choose(found.talks[::-1], found, most=15)
+    assert {t.id for talks in chosen.values() for t in talks} == {t.id for talks in backwards.values() for t in talks}
+    assert choose([], found) == {}

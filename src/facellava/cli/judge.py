@@ -59,12 +59,13 @@ def judge(
         cost = dataclasses.asdict(estimate_cost(who, runs, out, limit))
         print(json.dumps(cost) if as_json else "\n".join(f"{k}: {v:,.2f}" for k, v in cost.items()))
         return 0
+    given = None  # before anything is paid for
+    if against is not None:
+        given = read_human(against) if against.suffix == ".csv" else load_marks(against)
     with Bar() as bar:
         marks = judge_runs(who, runs, out, limit=limit, progress=bar)
     means = mean_marks(marks)
-    other = None
-    if against is not None:
-        other = agreement(marks, read_human(against) if against.suffix == ".csv" else load_marks(against))
+    other = None if given is None else agreement(marks, given)
     if as_json:
         found = {f"{criterion}.{task}": {"mean": mean, "n": n} for (criterion, task), (mean, n) in means.items()}
         agreed = None if other is None else [dataclasses.asdict(a) for a in other]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,8 @@ class Comparison:
 
     Attributes:
         difference: of the metric, averaged over folds as in the tables, with its interval over people.
-        p_value: of a permutation test that exchanges the two runs' answers, all of a person's at once.
+        p_value: of a permutation test that exchanges the two runs' answers, all of a person's at once; NaN where the
+            difference is.
         n: answers that were compared, videos where there are votes.
     """
 
@@ -73,6 +75,8 @@ def compare(first: Arrays, second: Arrays, metric: str, *, draws: int = 1000, se
         return {metric: first.metrics(weights)[metric] - second.metrics(weights)[metric]}
 
     interval = bootstrap(gap, first.groups, draws=draws, seed=seed)[metric]
+    if math.isnan(interval.value):
+        return Comparison(interval, math.nan, len(first.ids))
     rng = np.random.default_rng(seed)
     people = int(first.groups.max()) + 1
     at_least = 1

@@ -22,7 +22,7 @@ import numpy as np
 from facellava import tasks
 from facellava.errors import UsageError
 from facellava.evaluation.records import RUN, Record, read_records
-from facellava.files import read_json, reading, write_atomic
+from facellava.files import read_json, read_text, reading, write_atomic
 from facellava.instruct import asking
 from facellava.instruct.clipstore import ClipStore
 from facellava.instruct.journal import Journal, locked
@@ -230,7 +230,14 @@ def load_marks(path: Path) -> list[Marks]:
     """The marks that a judge left."""
     with reading(path, "run 'facellava judge' again"):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [Marks(**{**row, "marks": tuple(row["marks"]) if row["marks"] else None}) for row in rows]
+        return [Marks(**{**row, "marks": _three(row["marks"])}) for row in rows]
+
+
+def _three(marks: list[int] | None) -> tuple[int, int, int] | None:
+    if not marks:
+        return None
+    one, two, three = marks
+    return one, two, three
 
 
 # --- Table 10 ---
@@ -312,17 +319,17 @@ def read_human(path: Path) -> list[Marks]:
         UsageError: a missing column or a mark that is no whole number from 1 to 10.
     """
     import csv
+    import io
 
     given: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if lacking := {"run", "id", *CRITERIA} - set(reader.fieldnames or ()):
-            raise UsageError(f"{path}: the column {min(lacking)} is missing; needed are run, id, {', '.join(CRITERIA)}")
-        for line, row in enumerate(reader, 2):
-            try:
-                marks, _ = read_marks({"ratings": row})
-            except Rejected as rejected:
-                raise UsageError(f"{path}, line {line}: {rejected.message}") from rejected
-            given[row["run"], row["id"]].append(marks)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    if lacking := {"run", "id", *CRITERIA} - set(reader.fieldnames or ()):
+        raise UsageError(f"{path}: the column {min(lacking)} is missing; needed are run, id, {', '.join(CRITERIA)}")
+    for line, row in enumerate(reader, 2):
+        try:
+            marks, _ = read_marks({"ratings": row})
+        except Rejected as rejected:
+            raise UsageError(f"{path}, line {line}: {rejected.message}") from rejected
+        given[row["run"], row["id"]].append(marks)
     means = {key: np.floor(np.mean(rows, axis=0) + 0.5).astype(int).tolist() for key, rows in given.items()}
     return [Marks(run, name, "", (m[0], m[1], m[2])) for (run, name), m in means.items()]

@@ -31,7 +31,7 @@ class Record:
         status: see ``Status``; code and message say why where it is not ``answered``.
         clip: key in the clip store, "" without one.
         text: the answer in words. parsed: what was read out of it.
-        outcome: of parsing: ``found``, ``none``, ``tie``; "" without text.
+        outcome: of parsing: ``found``, ``none``, ``tie``; "" without text. cut: the text ends at the limit of tokens.
         reasoning: the explanation, where it was asked for separately. combined: ``text`` is an explanation by itself.
         typed: the typed prediction. probabilities, range, abstained: as in ``Prediction``.
     """
@@ -51,6 +51,7 @@ class Record:
     text: str | None = None
     parsed: LabelValue | float = None
     outcome: str = ""
+    cut: bool = False
     reasoning: str = ""
     combined: bool = False
     typed: LabelValue | float = None

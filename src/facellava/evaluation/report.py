@@ -175,6 +175,7 @@ def _facts(run: Run) -> str:
         "without a face clip": scores["excluded"],
         "without an answer": scores["failed"],
         "parsing": scores["outcomes"],
+        "cut off": scores.get("cut"),
         "abstained": scores["abstained"],
         "text and label agree": scores["agreement"],
         "identity": same["identities"],

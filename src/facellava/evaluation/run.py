@@ -320,6 +320,8 @@ def _answer(who: Respondent, ask: Ask, load: Callable[[], FaceClip | None]) -> d
 
 def _reply_row(reply: Reply) -> dict[str, Any]:
     row: dict[str, Any] = {"text": reply.text, "tokens": [reply.input_tokens, reply.output_tokens]}
+    if reply.cut:
+        row["cut"] = True
     if reply.prediction is not None:
         row["typed"] = dataclasses.asdict(reply.prediction)
     return row
@@ -362,6 +364,7 @@ def _record(
         text=text,
         parsed=None if parsed is None else getattr(parsed, benchmark.spec.field),
         outcome="" if parsed is None else parsed.outcome,
+        cut=row.get("cut", False),
         reasoning=reasoning.get("text") or "",
         combined=combined,
         typed=tuple(label) if isinstance(label, list) else label,

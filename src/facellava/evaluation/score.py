@@ -47,7 +47,8 @@ class Scores:
         pooled: the same metrics over all folds together.
         strict: with excluded and failed samples counted as wrong in every label; nothing for a number, whose error has
             no worst value.
-        outcomes: of parsing: found, none, tie. abstained: faces that the respondent would not judge.
+        outcomes: of parsing: found, none, tie. cut: answers that end at the limit of tokens.
+        abstained: faces that the respondent would not judge.
         agreement: share of samples whose parsed text and typed label are the same (a number: inside the stated range),
             nan without both.
         probabilities: AUC, calibration error, Brier score of the typed probabilities.
@@ -59,6 +60,7 @@ class Scores:
     excluded: Mapping[str, int]
     failed: Mapping[str, int]
     outcomes: Mapping[str, int]
+    cut: int
     abstained: int
     views: Mapping[str, Mapping[str, Interval]]
     pooled: Mapping[str, Values]
@@ -106,6 +108,7 @@ def score(benchmark: Benchmark, records: Sequence[Record], *, draws: int = 1000,
         excluded=dict(Counter(r.code for r in records if r.status == "excluded")),
         failed=dict(Counter(r.code for r in records if r.status == "failed")),
         outcomes=dict(Counter(r.outcome for r in counted if r.text is not None)),
+        cut=sum(r.cut for r in counted),
         abstained=sum(bool(r.abstained) for r in counted),
         views=intervals,
         pooled={view: answers.answers.metrics() for view, answers in found.items()},

@@ -48,6 +48,8 @@ def summary(benchmark: Benchmark, scores: Scores, heading: str) -> str:
     lines += _counts("no face clip", scores.excluded) + _counts("no answer", scores.failed)
     unread = {name: count for name, count in scores.outcomes.items() if name != "found"}
     lines += _counts("text without a label", unread)
+    if scores.cut:
+        lines.append(f"  cut off at the limit of tokens: {scores.cut}")
     if scores.abstained:
         lines.append(f"  abstained: {scores.abstained}")
     return "\n".join(lines)

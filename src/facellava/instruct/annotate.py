@@ -15,12 +15,12 @@ from typing import Any, Protocol
 from facellava import tasks, weights
 from facellava.errors import FileMissing, SourceLayout
 from facellava.face import blendshape_names
-from facellava.files import from_json
 from facellava.instruct import asking
 from facellava.instruct.evidence import FaceEvidence, description_parts, measures_from_blendshapes
 from facellava.instruct.leaks import find_disclaimer, find_inner_state, find_leak
 from facellava.instruct.prompts import FRAMES, annotation_prompt, fingerprint_of
 from facellava.instruct.records import Annotation, Rejected
+from facellava.instruct.sources.fields import objects
 from facellava.instruct.temporal import course_of
 from facellava.llm import ChatClient, ChatReply, ChatRequest
 from facellava.model import experts
@@ -187,13 +187,11 @@ def _read_descriptions(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise FileMissing(f"{file} is missing: it should hold the recorded descriptions")
     found = {}
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = from_json(line)
-                found[str(row["id"])] = str(row.get("description") or row["descriptions"][0]).strip()
-            except (json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise SourceLayout(f"{file}, line {number}: expected an object with 'id' and 'description'") from error
+    for number, row in objects(file):
+        try:
+            found[str(row["id"])] = str(row.get("description") or row["descriptions"][0]).strip()
+        except (KeyError, IndexError, TypeError) as error:
+            raise SourceLayout(f"{file}, line {number}: expected an object with 'id' and 'description'") from error
     return found
 
 

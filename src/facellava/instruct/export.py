@@ -66,7 +66,10 @@ def export(dataset: Path, form: str, out: Path, *, multi_turn: bool = False, see
     else:
         talks = compose.single_turn(rows)
     with replaced(out) as folder:
-        return FORMATS[form].write(talks, folder)
+        count = FORMATS[form].write(talks, folder)
+        if (recipe := dataset / "recipe.json").is_file():  # which readers its sources have, whatever they are called
+            shutil.copyfile(recipe, folder / recipe.name)
+        return count
 
 
 @contextmanager

@@ -132,11 +132,14 @@ class HeldOutConfig:
         per_task: samples a task; 0 for no test set.
         sources: where they come from; empty for every source with a ``test`` split, else all.
         share: at most this part of a class goes into the test set, so that small builds keep training data.
+        official: rows of an official test split that are not chosen: ``leave`` the dataset, or ``train``, as in a build
+            of many sources whose benchmarks are left out of training later (``setting``).
     """
 
     per_task: int = 500
     sources: tuple[str, ...] = ()
     share: float = 0.2
+    official: Literal["train", "leave"] = "train"
 
 
 @dataclass(frozen=True)

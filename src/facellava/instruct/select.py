@@ -35,7 +35,7 @@ class Selection:
 
     Attributes:
         rows: all that stay, in order of their ids, each with its subset.
-        rejected: training rows that had to go, because their group is in the test set.
+        rejected: rows that had to go: their group is in the test set, or they are of an official test split.
         notes: for people: what was asked, what was taken, how far the distributions are apart.
         distances: task -> between the test rows and the source.
     """
@@ -64,14 +64,13 @@ def select(
     if unknown := set(config.sources) - {row.sample.source for row in ordered}:
         raise UsageError(f"test.sources names {min(unknown)!r}, of which no sample is left for a test set")
     if config.per_task == 0 or not ordered:
-        return Selection(ordered, [])
+        return _divide(_State(ordered, seed), config, Selection([], []))
     state = _State(ordered, seed)
     originals = list(read) if read is not None else [row.sample for row in ordered]
     result = Selection([], [])
     for name in tasks.all_tasks():
         _select_task(name, state, config, originals, result)
-    _separate(state, result)
-    return result
+    return _divide(state, config, result)
 
 
 class _State:
@@ -238,7 +237,8 @@ def _indicator(sets: list[tuple[str, ...]], names: list[str]) -> NDArray[np.floa
     return table
 
 
-def _separate(state: _State, result: Selection) -> None:
+def _divide(state: _State, config: HeldOutConfig, result: Selection) -> Selection:
+    """Every row into the test set, the training set, or the ledger."""
     witness: dict[int, list[int]] = defaultdict(list)
     for i in sorted(state.test):
         witness[state.group[i]].append(i)
@@ -247,8 +247,19 @@ def _separate(state: _State, result: Selection) -> None:
             result.rows.append(dataclasses.replace(row, subset="test"))
         elif state.group[i] in witness:
             result.rejected.append(_rejection(row, [state.rows[j] for j in witness[state.group[i]]]))
+        elif row.sample.split == "test" and config.official == "leave":
+            message = "of an official test split, and not chosen for the test set"
+            result.rejected.append(_dropped(row, "official_test", message))
         else:
             result.rows.append(dataclasses.replace(row, subset="train"))
+    tested = Counter(r.sample.source for r in result.rows if r.subset == "train" and r.sample.split == "test")
+    if tested:
+        count = ", ".join(f"{n:,} of {name}" for name, n in sorted(tested.items()))
+        result.notes.append(
+            f"training rows of official test splits: {count}; a model that is trained on them has seen what a "
+            'benchmark of the same source tests (test.official = "leave" drops them)'
+        )
+    return result
 
 
 def _rejection(row: Instruction, chosen: list[Instruction]) -> Rejection:
@@ -260,7 +271,11 @@ def _rejection(row: Instruction, chosen: list[Instruction]) -> Rejection:
         ("test_subject", "subject, through other samples,", lambda o: True),
     )
     code, shared, other = next((c, w, o) for c, w, test in reasons for o in chosen if test(o))
-    message = f"shares its {shared} with {other.sample.id} of the test set"
+    return _dropped(row, code, f"shares its {shared} with {other.sample.id} of the test set")
+
+
+def _dropped(row: Instruction, code: str, message: str) -> Rejection:
+    sample = row.sample
     return Rejection(sample.id, sample.source, sample.task, "select", code, message)
 
 

@@ -2,6 +2,7 @@
 
 Rules, in order:
 
+* what a model thinks aloud first (``<think>...</think>``) is no answer, and dropped;
 * marks of emphasis (``**``, backticks, ``_word_``) are dropped, then denied statements (``negation.py``);
 * **single** (expression, deepfake): the very first word when it is a label; else the labels' names and
   synonyms in the first sentence that affirms anything (a heading or "Sure!" is no such sentence); else, when
@@ -96,6 +97,7 @@ class Reader:
 
     def read(self, text: str) -> Parsed:
         """Parses `text`; never fails, whatever the text."""
+        text = _THOUGHTS.sub("", text)
         if self.task.kind == "number":
             return self._number(text)
         if self.task.kind == "single":
@@ -213,6 +215,10 @@ _CONCLUSION = re.compile(
     rf"\W*(?:{_ANSWER}|(?:in conclusion|in summary|overall|to conclude|therefore|thus|hence|altogether"
     r"|so,|in short|taken together|all in all)\b|(?:i|we) (?:conclude|believe|think)\b)"
 )
+
+
+_THOUGHTS = re.compile(r"\A.*</think>|<think>.*", re.DOTALL | re.IGNORECASE)
+"""Up to the last mark of their end; where an answer was cut off in them, all the rest."""
 
 
 def _plain(text: str) -> str:

@@ -4,12 +4,13 @@ A text that begins with a number means that number (appendix F.2: answers start 
 first expression that is marked as an age wins ("45-year-old", "aged 45", "in their forties", "between 40 and
 45"), then the first other number that is not a tolerance, a percentage, a comparison, a code, a count of things
 ("2 people"), a length of time ("10 years ago"), a score, or a denied age ("not 50 but 45"). A range gives its
-midpoint.
+midpoint, also behind a mark ("aged 25-35" -> 30). Months count as whole years ("18 months" -> 1).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _SMALL = (
@@ -63,8 +64,8 @@ _THINGS = (
 )
 _NO_AGE = re.compile(
     rf"\b{_N}\s+(?:(?!year|yr|month|old)[a-z][\w-]*\s+)?{_THINGS}\b"
-    rf"|\b{_N}\s*years?\s+(?:ago|older|younger|later|earlier|apart)\b"
-    rf"|\b(?:for|past|last|next)\s+(?:about |over |some )?{_N}\s+years?\b(?!\s*old)"
+    rf"|\b{_N}\s*(?:years?|months?)\s+(?:ago|older|younger|later|earlier|apart)\b"
+    rf"|\b(?:for|past|last|next)\s+(?:about |over |some )?{_N}\s+(?:years?|months?)\b(?!\s*old)"
     rf"|\b(?:confidence|probability|certainty|score)\b\W+(?:(?:is|of|level|score)\W+){{0,2}}{_N}\b"
     rf"|\bscale\s+(?:of|from)\s+{_N}\s*(?:to|-|–)\s*{_N}\b"
     rf"|\b{_N}\s*(?:/|out of)\s*(?:5|10|100)\b|\b\d+\s*[x×]\s*\d+\b"
@@ -95,7 +96,10 @@ _MARKED = re.compile(
     r"(?:(?:of|is|about|around|approximately|roughly|estimate\w*|near|looks|as|at|to|be|=)\W+){0,4}"
     rf"(?P<before>{_N})\b"
 )
-_MONTHS = re.compile(rf"\b(?P<n>{_N})[- ]*months?[- ]*old\b")
+_MONTHS = re.compile(
+    rf"\b(?:(?P<years>{_N})\s*(?:years?|yrs?)(?:\s*,)?\s*(?:and\s+)?)?(?:between\s+)?(?:(?P<low>{_N})\s*(?:to|and|-|–|—|or)\s*)?"
+    rf"(?P<n>{_N})[- ]*months?\b(?P<old>[- ]*(?:old|of[- ]age)\b)?"
+)
 _BARE = re.compile(rf"\b(?P<n>{_N})\b(?!\s*(?:%|percent))")
 _COMPARED = re.compile(
     r"(?:older|younger|over|under|above|below|more|less|least|most|beyond)\s+(?:than\s+)?(?:the age of\s+)?$"
@@ -116,7 +120,9 @@ def read_years(text: str, low: float = 0, high: float = 116) -> Years | None:
     lower = re.sub(r"\s+", " ", lower)
     for aside in (_TOLERANCE, _NO_AGE):
         lower = aside.sub(" ; ", lower)
-    found = _ranges(lower) + _decades(lower) + _marked(lower) + _bare(lower)
+    months = _months(lower)
+    lower = _MONTHS.sub(lambda match: ";" * len(match.group(0)), lower)
+    found = months + _ranges(lower) + _decades(lower) + _marked(lower) + _bare(lower)
     valid = [(rank, at, Years(value, words)) for rank, at, value, words in found if low <= value <= high]
     if not valid:
         return None
@@ -140,13 +146,31 @@ def _number(words: str) -> float:
     return total
 
 
-def _ranges(text: str) -> _Found:
+def _months(text: str) -> _Found:
     found: _Found = []
+    for match in _MONTHS.finditer(text):
+        years = _number(match["years"]) if match["years"] else 0.0
+        n = _number(match["n"])
+        middle = (_number(match["low"]) + n) / 2 if match["low"] else n
+        value = float(int(years + middle / 12))
+        found.append((0 if match["old"] or match["years"] else 3, match.start(), value, match.group(0)))
+    return found
+
+
+def _spans(text: str) -> Iterator[tuple[re.Match[str], float]]:
+    """Ranges of at most forty years and their middle."""
     for match in _RANGE.finditer(text):
         a, b = _number(match["a"]), _number(match["b"])
-        marked = bool(match["mark"]) or match.group(0).startswith("between")
         if a < b <= a + 40:
-            found.append((0 if marked else 2, match.start(), (a + b) / 2, match.group(0)))
+            yield match, (a + b) / 2
+
+
+def _ranges(text: str) -> _Found:
+    found: _Found = []
+    behind = {match.start("before") for match in _MARKED.finditer(text)}
+    for match, middle in _spans(text):
+        marked = match["mark"] or match.group(0).startswith("between") or match.start("a") in behind
+        found.append((0 if marked else 2, match.start(), middle, match.group(0)))
     return found
 
 
@@ -176,9 +200,10 @@ def _decade(part: str | None, words: str) -> float:
 
 def _marked(text: str) -> _Found:
     found: _Found = []
-    for match in _MONTHS.finditer(text):
-        found.append((0, match.start(), float(int(_number(match["n"]) / 12)), match.group(0)))
+    lower_ends = {match.start("a") for match, _ in _spans(text)}
     for match in _MARKED.finditer(text):
+        if match.start("before") in lower_ends:
+            continue
         words = match["after"] or match["before"]
         compared = _compared(text, match.start())
         found.append((8 if compared else 0, match.start(), _number(words), match.group(0)))

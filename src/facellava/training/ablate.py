@@ -33,7 +33,7 @@ from facellava.training.experts import expert_digests
 from facellava.training.features import FaceInputs, FeatureCache, Inputs, identity
 from facellava.training.recipe import DataConfig, TrainRecipe, load_recipe
 from facellava.training.run import train
-from facellava.training.talks import Corpus, load_corpus
+from facellava.training.talks import Corpus, load_corpus, open_folder
 
 _T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Two-sided 95 % quantiles of Student's t for a mean of so many values."""
@@ -146,14 +146,16 @@ def run_row(
 ) -> dict[str, float]:
     """One row with one seed: from its file, or trained and tested now."""
     path = out / "results" / f"{row.name}-{seed}.json"
+    folders = [str(folder) for folder in (*recipe.data.paths, test)]
+    same = {"recipe": recipe.hash, "data": [open_folder(Path(folder)).digest for folder in folders]}
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
-        if known["recipe"] == recipe.hash:
+        if {key: known.get(key) for key in same} == same:
             return known["scores"]
     folder = out / "runs" / f"{row.name}-{seed}"
     final = train(recipe, folder, show=lambda _line: None)
     scores = score_model(final, recipe, table.task, test, out / "features")
-    write_atomic(path, json.dumps({"recipe": recipe.hash, "scores": scores}, indent=1) + "\n")
+    write_atomic(path, json.dumps({**same, "scores": scores}, indent=1) + "\n")
     shutil.rmtree(folder)  # a table is kept, not its thirty models
     show(f"{row.name}, seed {seed}: UAR {scores['uar']:.3f}, WAR {scores['war']:.3f}, n={scores['n']:.0f}")
     return scores

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,24 +10,22 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from facellava import tasks, weights
+from facellava import weights
 from facellava.errors import FileMissing, UsageError
 from facellava.files import read_object
 from facellava.model import experts
 from facellava.model.config import ExpertVisionConfig, FaceLlavaConfig, FusionConfig
-from facellava.model.expert_report import HeadSpec
 from facellava.model.gguf_weights import LanguageModelFile, read_gguf
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.model.prompt import CHATML, VICUNA
 from facellava.runtime.build import DEFAULT_MODEL, ModelCard
 from facellava.runtime.quantized import by_bits_and_bytes
-from facellava.runtime.report import head_spec
 from facellava.runtime.torch_model import load_base, text_config
 from facellava.training.checkpoints import load_tensors
 from facellava.training.modules import load_part
 from facellava.training.recipe import SHIPPED, LoraConfig, ModelConfig
-from facellava.training.talks import Corpus, Talk
+from facellava.training.talks import Corpus
 
 STYLES = {"chatml": CHATML, "vicuna": VICUNA}
 STOP = "<|im_end|>"
@@ -37,8 +33,6 @@ PLACEHOLDER = 0
 """``<|endoftext|>`` of the default's language model: never part of a conversation, so it can stand for the face."""
 DELTA = "delta.safetensors"
 HEADS = 8
-FEWEST = 20
-"""Examples of each kind that a label needs to get a place in the report."""
 
 
 class Assembled(NamedTuple):
@@ -147,32 +141,6 @@ def load_delta(model: FaceLlavaForConditionalGeneration, config: ModelConfig) ->
     path = delta_folder(config) / DELTA
     tensors = {name: value for name, value in load_tensors(path)[0].items() if not name.startswith("vision_tower.")}
     load_part(model, tensors, f"model.delta: {path}")
-
-
-def report_spec(corpus: Corpus) -> HeadSpec:
-    """A head for all labels that the data supports.
-
-    Raises:
-        UsageError: it supports none.
-    """
-    labels = supported_labels(corpus.talks)
-    if not labels:
-        raise UsageError(
-            f"the data has {FEWEST} examples of no label, so that the expert head has nothing to report: "
-            "set model.report = false, or add data"
-        )
-    return head_spec(labels)
-
-
-def supported_labels(talks: Sequence[Talk]) -> set[str]:
-    """Labels of which the data has enough examples to be learned: ``FEWEST`` of each kind."""
-    seen: Counter[tuple[str, Any]] = Counter()
-    for talk in talks:
-        seen.update((name, value if isinstance(value, bool) else None) for name, value in talk.labels.items())
-    names = {name for name, _ in seen}
-    multi = {name for task in tasks.all_tasks().values() if task.kind == "multi" for name in task.names}
-    enough = {name for name in names & multi if min(seen[name, True], seen[name, False]) >= FEWEST}
-    return enough | {name for name in names - multi if seen[name, None] >= FEWEST}
 
 
 def _encoder() -> experts.ExpertEncoder:

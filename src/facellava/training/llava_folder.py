@@ -15,7 +15,7 @@ from facellava.errors import DamagedMedia, UsageError
 from facellava.face import read_media
 from facellava.files import from_json, is_inside
 from facellava.training.crops import ALL_FRAMES, Known, crop_clip
-from facellava.training.talks import MIXED, Talk, digest_of, labels_of, task_of
+from facellava.training.talks import MIXED, Talk, digest_of, labels_of, readers_of, task_of
 from facellava.types import CROP_SIZE, FaceClip
 
 _PLACEHOLDER = re.compile(r"\s*<(?:image|video)>\s*")
@@ -33,7 +33,7 @@ class LlavaFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._readers = path, readers_of(path)
         self.talks = self._read("train.json", 0)
         self.held_out = self._read("test.json", len(self.talks))
         self.digest = digest_of(path, [f for f in (path / "train.json", path / "test.json") if f.is_file()])
@@ -63,7 +63,8 @@ class LlavaFolder:
         for row in facts:
             if row.get("task"):
                 labels |= labels_of(row["task"], row.get("label"), row.get("known", ()))
-        source = first.get("source", UNKNOWN)
+        sources = [row.get("source", UNKNOWN) for row in facts]
+        source = sources[0]
         name = str(entry.get("id", number))
         return Talk(
             id=name,
@@ -78,7 +79,7 @@ class LlavaFolder:
             margin=float(first.get("margin", 0.0)),
             group=number // _GROUP,
             place=(media, entry.get("landmarks"), entry.get("blendshapes"), first.get("clip", "")),
-            origins=frozenset({source, *name.split("/")[:-1]}),
+            origins=frozenset({*sources, *name.split("/")[:-1], *(self._readers.get(s, s) for s in sources)}),
             fold=int((first.get("meta") or {}).get("fold", 0)),
             crop=first.get("crop", "centred"),
         )

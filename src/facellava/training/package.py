@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from facellava.errors import UsageError
 from facellava.files import write_atomic
 from facellava.model.expert_report import FILE as HEAD_FILE
 from facellava.model.experts import GRID
@@ -25,10 +26,17 @@ def package(run: Path, out: Path, name: str = "") -> None:
 
     Args:
         run: folder that ``facellava train default`` wrote. name: of the model; the recipe's by default.
+
+    Raises:
+        UsageError: the language model was trained whole, which is no small difference.
     """
     final = run / "final"
     recipe = json.loads((final / "recipe.json").read_text(encoding="utf-8"))
     lora = recipe["lora"]
+    if lora is None:
+        raise UsageError(
+            f"{run} has no [lora]: only differences to the default's language model are packaged; use {final}"
+        )
     delta = {k: v.astype(np.float16) for k, v in load_file(final / "delta.safetensors").items()}
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "delta.safetensors", save(delta, metadata={"format": "facellava-delta-2"}))
@@ -52,7 +60,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", default="", help="of the model; the recipe's by default")
     args = parser.parse_args()
-    package(args.run, args.out, args.name)
+    try:
+        package(args.run, args.out, args.name)
+    except UsageError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

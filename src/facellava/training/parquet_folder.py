@@ -11,9 +11,9 @@ from typing import Any
 
 from facellava.arrow import ARRAYS, arrays_of
 from facellava.errors import FileMissing, MissingExtra
-from facellava.files import read_json, reading
+from facellava.files import reading
 from facellava.training.crops import Known, crop_clip
-from facellava.training.talks import Talk, digest_of, labels_of, task_of
+from facellava.training.talks import Talk, digest_of, labels_of, readers_of, task_of
 from facellava.types import FaceClip
 
 _INDEX = ("id", "source", "split", "subject", "task", "label", "labels", "known", "years", "question", "description")
@@ -43,7 +43,7 @@ class ParquetFolder:
         self.path, self._pq = path, pq
         self._files = sorted(path.glob("data/train-*.parquet")) + sorted(path.glob("data/test-*.parquet"))
         self._pixels: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._origins = _readers(path)
+        self._origins = readers_of(path)
         self.digest = digest_of(path, self._files)
         rows: dict[str, list[Talk]] = {"train": [], "test": []}
         for talk, subset in self._read_index():
@@ -132,15 +132,6 @@ class ParquetFolder:
         if len(self._pixels) > _GROUPS_KEPT:
             self._pixels.popitem(last=False)
         return found
-
-
-def _readers(path: Path) -> dict[str, str]:
-    """Name of a source in the build -> its reader, from the build's ``recipe.json``."""
-    file = path / "recipe.json"
-    if not file.is_file():
-        return {}
-    record = read_json(file)
-    return {item.get("rename") or item["name"]: item["name"] for item in record.get("sources", [])}
 
 
 def _merged(talks: list[Talk]) -> list[Talk]:

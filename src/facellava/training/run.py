@@ -25,7 +25,7 @@ from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.training import checkpoints as io
 from facellava.training import finish, hardware, modules
-from facellava.training.assemble import assemble, check_delta, delta_folder, load_delta, report_spec
+from facellava.training.assemble import assemble, check_delta, delta_folder, load_delta
 from facellava.training.batches import Broken, Collator, TalkDataset
 from facellava.training.experts import expert_digests, fit_expert_head, map_moments
 from facellava.training.features import FaceInputs, FeatureCache, identity
@@ -177,8 +177,7 @@ def prepare_tower(run: Run) -> None:
         if given is not None:
             head = ExpertHead.load(given)
         else:
-            spec = report_spec(run.corpus)
-            head, report = fit_expert_head(spec, run.corpus, run.inputs, seed=run.recipe.seed)
+            head, report = fit_expert_head(run.corpus, run.inputs, seed=run.recipe.seed)
             run.show("expert head: " + ", ".join(f"{name} {value:.2f}" for name, value in report.items()))
         head.save(head_path)
     if not path.is_file() and hardware.is_main():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from facellava import tasks
 from facellava.errors import FileMissing, UsageError
-from facellava.files import reading
+from facellava.files import read_json, reading
 from facellava.training.recipe import DataConfig
 from facellava.types import Crop, FaceClip
 
@@ -137,6 +137,15 @@ def open_folder(path: Path, *, multi_turn: bool = False) -> TalkFolder:
         f"{path} holds no training data: give OUT/dataset of 'facellava data build', a LLaVA export (train.json), "
         "or a folder with samples.jsonl"
     )
+
+
+def readers_of(path: Path) -> dict[str, str]:
+    """Name of a source -> its reader, from the ``recipe.json`` of a build or of an export of it; empty without one."""
+    file = path / "recipe.json"
+    if not file.is_file():
+        return {}
+    record = read_json(file)
+    return {item.get("rename") or item["name"]: item["name"] for item in record.get("sources", [])}
 
 
 def load_corpus(config: DataConfig) -> Corpus:

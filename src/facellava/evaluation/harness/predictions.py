@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from facellava.errors import FileMissing, UsageError
-from facellava.files import from_json, write_atomic
+from facellava.files import from_json, read_text, write_atomic
 
 FAILED = "Failed to obtain answer"
 """With it begins what VLMEvalKit writes where a model gave nothing."""
@@ -71,8 +72,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from _sheet(path)
     elif kind in (".tsv", ".csv"):
         csv.field_size_limit(sys.maxsize)  # a table may still hold its pictures
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from csv.DictReader(file, delimiter="\t" if kind == ".tsv" else ",")
+        text = io.StringIO(read_text(path), newline="")
+        yield from csv.DictReader(text, delimiter="\t" if kind == ".tsv" else ",")
     elif kind in (".json", ".jsonl"):
         yield from _json(path)
     else:
@@ -81,7 +82,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _json(path: Path) -> list[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         found = (
             from_json(text)
             if path.suffix == ".json"

@@ -67,12 +67,14 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: words, a typed prediction, or both; tokens where somebody charges for them."""
+    """An answer: words, a typed prediction, or both; tokens where somebody charges for them; whether it was cut off at
+    the limit of tokens."""
 
     text: str | None = None
     prediction: Prediction | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    cut: bool = False
 
 
 @runtime_checkable

@@ -68,4 +68,4 @@ class HubRespondent:
             ids = self._model.generate(**batch, max_new_tokens=wanted, do_sample=False)
         new = ids[0, batch["input_ids"].shape[1] :]
         answer = self._processor.decode(new, skip_special_tokens=True).strip()
-        return Reply(answer, None, int(batch["input_ids"].shape[1]), len(new))
+        return Reply(answer, None, int(batch["input_ids"].shape[1]), len(new), cut=len(new) >= wanted)

@@ -53,4 +53,5 @@ def connect_respondent(config: RespondentConfig, benchmark: Benchmark, access: A
     if config.kind == "expert":
         return ExpertRespondent(config)
     assert config.kind == "trivial"
-    return TrivialRespondent(config, lambda fold: training_labels(benchmark, fold), benchmark.name)
+    folds = range(1, benchmark.folds + 1) or (0,)
+    return TrivialRespondent(config, {fold: training_labels(benchmark, fold) for fold in folds}, benchmark.name)

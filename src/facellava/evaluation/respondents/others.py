@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ class TrivialRespondent:
     """What is guessed without looking: the most frequent class, every label that most training samples have, the mean.
 
     Args:
-        labels: fold -> (label, known labels) of its training samples.
+        labels: fold -> (label, known labels) of its training samples; other ones are another respondent.
     """
 
     needs_media, combined, concurrency, margin = False, True, 1, 0.0
@@ -142,18 +142,18 @@ class TrivialRespondent:
     def __init__(
         self,
         config: RespondentConfig,
-        labels: Callable[[int], Sequence[tuple[LabelValue, tuple[str, ...]]]],
+        labels: Mapping[int, Sequence[tuple[LabelValue, tuple[str, ...]]]],
         benchmark: str,
     ) -> None:
         self.name = config.name
-        self.identity = identity_of("trivial", 1, benchmark)
+        self.identity = identity_of("trivial", 2, benchmark, sorted(labels.items()))
         self._labels = labels
         self._learned: dict[int, dict[str, float]] = {}
 
     def answer(self, ask: Ask, clip: FaceClip | None) -> Reply:
         """See ``Respondent``."""
         if ask.fold not in self._learned:
-            self._learned[ask.fold] = _learned(ask, self._labels(ask.fold))
+            self._learned[ask.fold] = _learned(ask, self._labels[ask.fold])
         learned = self._learned[ask.fold]
         if ask.task.kind == "number":
             return Reply(prediction=Prediction(round(learned["mean"])))

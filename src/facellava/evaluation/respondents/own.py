@@ -21,7 +21,7 @@ from facellava.evaluation.respondents.base import (
 from facellava.model import experts
 from facellava.results import AgeResult, TaskResult
 from facellava.runtime.build import DEFAULT_MODEL, ModelCard
-from facellava.runtime.engine import Seen
+from facellava.runtime.engine import Seen, Tally
 from facellava.tasks.task import all_tasks, fill_media
 from facellava.types import Crop, FaceClip
 
@@ -59,12 +59,14 @@ class OwnRespondent:
             return Reply(text="" if self._text else None, prediction=Prediction(None, abstained=reason))
         engine, seen = self.model.engine, self._look(clip, ask.task.name)
         prediction = text = None
+        tally = Tally(finish="stop")
         if self._typed:
             prediction = _restricted(_prediction(answer_task(engine, seen, ask.task, ask.media, explain=False)), ask)
         if self._text:
             question = fill_media(ask.task.questions[0], ask.media)
-            text = "".join(engine.ask(seen, question, max_new_tokens=self._tokens)).strip()
-        return Reply(text, prediction)
+            tally = Tally()
+            text = "".join(engine.ask(seen, question, max_new_tokens=self._tokens, tally=tally)).strip()
+        return Reply(text, prediction, cut=tally.finish == "length")
 
     def _look(self, clip: FaceClip, task: str) -> Seen:
         """The face, seen once for questions that follow each other; read only where that is needed."""

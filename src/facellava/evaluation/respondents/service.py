@@ -84,4 +84,4 @@ class ServiceRespondent:
         """See ``Respondent``. A refusal is an answer: it is kept and counted as one without a label."""
         assert clip is not None
         reply = self.client.complete(self.request(ask, clip))
-        return Reply(reply.text, None, reply.input_tokens, reply.output_tokens)
+        return Reply(reply.text, None, reply.input_tokens, reply.output_tokens, reply.finish == "length")

@@ -126,7 +126,7 @@ def fields(path: Path, names: Sequence[str], *, delimiter: str | None = None, sk
 
 def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of a file of JSON lines."""
-    with is_text(path), path.open(encoding="utf-8") as file:
+    with is_text(path), path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

@@ -7,12 +7,13 @@ its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facellava import tasks
+from facellava import settings, tasks
 from facellava.errors import LabelUnknown, SourceLayout, UsageError
 from facellava.tasks.task import Task
 from facellava.types import LabelValue, MediaKind, Sample
@@ -64,7 +65,7 @@ class _Options:
     task: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
-    ignore: Sequence[str] = ()
+    ignore: tuple[str, ...] = ()
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -80,7 +81,8 @@ class _Options:
 def read(root: Path, split: str, **options: Any) -> Iterator[Sample]:
     """The samples of one split; rows without a split are ``train``. See ``Source.read``."""
     wanted = check_split(INFO, split)
-    given = _Options(**options)
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    given = settings.build(_Options, plain, INFO.name)
     if given.task:
         if wanted == "train":
             yield from _by_class(root, tasks.get(given.task), given)
@@ -208,7 +210,7 @@ class _Row:
         assert task.number is not None
         try:
             years = round(float(value))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise SourceLayout(f"{self.place}: age is {value!r}, but must be a number of years") from error
         if not task.number.minimum <= years <= task.number.maximum:
             raise LabelUnknown(
@@ -216,20 +218,46 @@ class _Row:
             )
         return years
 
-    def _several(self, task: Task, name: str, value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _several(self, task: Task, name: str, value: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
         covered = self._names(task, self.get(f"known_{name}") or self.given.known.get(name) or task.default_names)
-        unsure = {self.given.values.get(n, n) for n in _listed(self.get("unsure") or ())}
+        unsure = {self.given.values.get(n, n) for n in self._listed(self.get("unsure") or ())}
         if isinstance(value, Mapping):
-            strength = {self._name(task, key): float(number) for key, number in value.items() if key in task.names}
-            between = {n for n, s in strength.items() if self.given.inactive_to < s < self.given.active_from}
+            strength = self._strengths(task, value)
             active = {n for n, s in strength.items() if s >= self.given.active_from}
+            inactive = {n for n, s in strength.items() if s <= self.given.inactive_to}
+            between = strength.keys() - active - inactive
         else:
             between, active = set(), set(self._names(task, value))
+            if not active and self._listed(value):  # all that is said is to be ignored
+                return None
         known = set(covered) - unsure - between
         return task.sort(active & known), task.sort(known)
 
+    def _strengths(self, task: Task, value: Mapping[str, Any]) -> dict[str, float]:
+        """Strengths of our labels, NaN where the row has none; other keys are not looked at."""
+        ours = {self.given.values.get(key, key): number for key, number in value.items()}
+        ours = {name: number for name, number in ours.items() if name in task.names}
+        if value and not ours:
+            raise LabelUnknown(
+                f"{self.place}: {task.name} is given by {', '.join(map(repr, value))}, of which nothing is known; "
+                "map yours with the option values"
+            )
+        try:
+            return {name: math.nan if number is None else float(number) for name, number in ours.items()}
+        except (TypeError, ValueError) as error:
+            raise SourceLayout(f"{self.place}: {task.name} is {value!r}, but strengths are numbers") from error
+
     def _names(self, task: Task, value: Any) -> tuple[str, ...]:
-        return tuple(self._name(task, name) for name in _listed(value) if name not in self.given.ignore)
+        return tuple(self._name(task, name) for name in self._listed(value) if name not in self.given.ignore)
+
+    def _listed(self, value: Any) -> list[str]:
+        """A list, or the parts of a text between semicolons (or spaces, where there are none)."""
+        if isinstance(value, str):
+            parts = value.split(";") if ";" in value else value.split()
+            return [part.strip() for part in parts if part.strip()]
+        if not isinstance(value, Sequence):
+            raise SourceLayout(f"{self.place}: found {value!r} where names of labels are expected")
+        return [str(item) for item in value]
 
     def _name(self, task: Task, native: str) -> str:
         name = self.given.values.get(native, native)
@@ -239,14 +267,6 @@ class _Row:
                 "Map yours with the option values, or list it under ignore"
             )
         return name
-
-
-def _listed(value: Any) -> list[str]:
-    """A list, or the parts of a text between semicolons (or spaces, where there are none)."""
-    if isinstance(value, str):
-        parts = value.split(";") if ";" in value else value.split()
-        return [part.strip() for part in parts if part.strip()]
-    return [str(item) for item in value]
 
 
 def _by_class(root: Path, task: Task, given: _Options) -> Iterator[Sample]:
