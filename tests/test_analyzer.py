@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from default_model import analyzer, astronaut
-from facellava import tasks
+from facellava import load, tasks
 from facellava.errors import NoFace, UsageError
+from facellava.overlay import blur_faces
 from facellava.results import MediaResult
 
 
@@ -132,3 +134,43 @@ def test_landmarks_lie_in_the_source_picture(portrait: MediaResult) -> None:
     x0, y0, x1, y1 = face.box
     inside = (face.landmarks > [x0 - 40, y0 - 60]) & (face.landmarks < [x1 + 40, y1 + 60])
     assert inside.all()
+
+
+def on_its_side() -> np.ndarray:
+    """The portrait, and beside it the same face turned by a right angle, on which no landmarks are found."""
+    picture = Image.new("RGB", (900, 512), (120, 130, 140))
+    picture.paste(Image.fromarray(astronaut()))
+    face = Image.fromarray(astronaut()[20:230, 140:310]).rotate(90)
+    picture.paste(face, (650, 120))
+    return np.asarray(picture)
+
+
+def test_a_face_without_landmarks_is_hidden_with_the_others() -> None:
+    picture = on_its_side()
+    result = analyzer().analyze(picture, tasks=["age"], explain=False)
+    assert len(result.faces) == 1 and len(result.unread) == 1
+    changed = np.abs(blur_faces(picture, result).astype(int) - picture).mean(axis=2)
+    assert changed[160:290, 690:780].mean() > 8, "the second face is recognisable"
+    assert changed[400:, 650:].max() == 0
+
+
+def test_an_answer_that_is_read_in_several_threads_keeps_nobody_waiting() -> None:
+    """As servers do with generators: each piece in whichever thread is free; an unread rest blocks nothing."""
+    model = analyzer()
+    pieces = model.ask(astronaut(), "What is the mouth doing?", stream=True, max_new_tokens=6)
+    unread = model.ask(astronaut(), "What is the mouth doing?", stream=True, max_new_tokens=6)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        text = one.submit(next, pieces).result(60) + "".join(other.submit(list, pieces).result(60))
+        one.submit(next, unread).result(60)
+        again = other.submit(model.ask, astronaut(), "What is the mouth doing?", max_new_tokens=6).result(60)
+    assert text == again
+
+
+def test_threads_are_bounded() -> None:
+    with pytest.raises(UsageError, match="20000 threads on"):
+        load(threads=20000)
+
+
+def test_half_a_letter_is_no_question() -> None:
+    with pytest.raises(UsageError, match=r"is no whole text: write it in UTF-8"):
+        analyzer().ask(astronaut(), "What is the \ud83d mouth doing?")

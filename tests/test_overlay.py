@@ -91,3 +91,15 @@ def test_blurred_overlay_draws_no_landmarks(frame: np.ndarray) -> None:
     with_points, result = make([(100, 100, 180, 180)], lips=1.0), None
     result = dataclasses.replace(with_points, faces=(dataclasses.replace(with_points.faces[0], landmarks=None),))
     np.testing.assert_array_equal(draw_overlay(frame, with_points, blur=True), draw_overlay(frame, result, blur=True))
+
+
+def test_what_may_be_a_face_is_blurred_too(frame: np.ndarray) -> None:
+    """The detector finds a face turned on its side; no landmarks are put on it, so that nothing is said of it."""
+    described = make([(20, 20, 90, 100)])
+    seen = np.array([(21, 20, 90, 101), (200, 50, 280, 150)], np.float32)
+    result = dataclasses.replace(described, detections=seen)
+    assert result.unread == [(200.0, 50.0, 280.0, 150.0)] and described.unread == []
+    part = slice(55, 145), slice(205, 275)
+    assert (blur_faces(frame, described)[part] == frame[part]).all()
+    hidden = blur_faces(frame, result)[part].reshape(-1, 3)
+    assert len(np.unique(hidden, axis=0)) < len(np.unique(frame[part].reshape(-1, 3), axis=0))

@@ -15,7 +15,7 @@ from facellava import tasks as task_registry
 from facellava import weights
 from facellava.consistency import contradictions
 from facellava.errors import MissingExtra, UsageError
-from facellava.face import FaceFrontEnd, Limits, Policy, largest, read_media
+from facellava.face import Detected, FaceFrontEnd, Limits, Policy, largest, read_media
 from facellava.face.crop import square_around
 from facellava.model.regions import REGION_NAMES
 from facellava.results import FaceResult, MediaResult
@@ -30,6 +30,7 @@ __all__ = ["Analyzer", "load"]
 
 Mode = Literal["full", "movements"]
 MAX_THREADS = 4
+THREADS_A_CORE = 4
 MOVEMENT_TASKS = ("action_units",)
 """What ``mode="movements"`` reports: muscle movement, no claim about expression, age or authenticity."""
 
@@ -70,13 +71,17 @@ class Analyzer:
 
     def faces(self, media: Media, *, policy: Policy = "all") -> list[FaceClip]:
         """The faces of a medium that was decoded already, as :meth:`clips` finds them."""
+        return self.find(media, policy=policy).clips
+
+    def find(self, media: Media, *, policy: Policy = "all") -> Detected:
+        """The faces of a medium that was decoded already, and the boxes of all that may be one."""
         with self._lock:
             if policy not in self._fronts:
                 engine = self.engine
                 self._fronts[policy] = FaceFrontEnd(
                     self._resolve, margin=engine.margin, crop=engine.crop, policy=policy, threads=self._threads
                 )
-            return self._fronts[policy].clips(media)
+            return self._fronts[policy].find(media)
 
     def analyze(
         self,
@@ -100,11 +105,19 @@ class Analyzer:
             FacellavaError: nothing could be analysed; see ``facellava.errors``.
         """
         wanted = wanted_tasks(tasks, mode)
-        media, clips = self.clips(source, policy=policy)
+        media = read_media(source)
+        found = self.find(media, policy=policy)
         shown = len(media.frames) // 2
-        faces = self.describe(clips, wanted, media.kind, float(media.times[shown]), explain=explain)
+        faces = self.describe(found.clips, wanted, media.kind, float(media.times[shown]), explain=explain)
         name = str(source) if isinstance(source, str | Path) else "<memory>"
-        return MediaResult(media=name, kind=media.kind, model=self.name, faces=faces, frame=media.frames[shown])
+        return MediaResult(
+            media=name,
+            kind=media.kind,
+            model=self.name,
+            faces=faces,
+            frame=media.frames[shown],
+            detections=found.boxes[shown],
+        )
 
     def describe(
         self,
@@ -155,7 +168,14 @@ class Analyzer:
         def pieces() -> Iterator[str]:
             with self._lock:
                 seen = self.engine.look(clip)
-                yield from self.engine.ask(seen, question.strip(), max_new_tokens=max_new_tokens, constraint=constraint)
+                found = self.engine.ask(seen, question.strip(), max_new_tokens=max_new_tokens, constraint=constraint)
+            # a turn is one piece: whoever stops reading, or reads on in another thread, keeps nobody waiting
+            while True:
+                with self._lock:
+                    piece = next(found, None)
+                if piece is None:
+                    return
+                yield piece
 
         return pieces() if stream else "".join(pieces())
 
@@ -237,7 +257,8 @@ def load(
     Args:
         model: folder of a trained model (the small default's difference, or ``final`` of a run, which needs the torch
             extra and uses a GPU where there is one); the shipped default when None.
-        threads: CPU threads; by default all cores, but no more than four: the model is small.
+        threads: CPU threads, at most four for each core; by default all cores, but no more than four: the model is
+            small.
         precision: of the language model's weights. The small default has ``int8`` (without a wish) and ``fp32``. A
             trained folder has ``bf16`` and ``fp32`` (without a wish, what suits the device) and ``int8``; ``int4``, and
             ``int8`` on a GPU, need the quantize extra and a GPU. All but its linear layers stays whole.
@@ -246,7 +267,7 @@ def load(
 
     Raises:
         FacellavaError: weights cannot be had, the cache cannot be written, the folder holds no model, or the model has
-            no such precision.
+            no such precision. UsageError: too many threads.
     """
     from facellava.runtime.onnx_engine import OnnxEngine
 
@@ -257,7 +278,10 @@ def load(
         return weights.resolve(name, offline=offline, progress=pulling)
 
     source = Path(model) if model is not None else DEFAULT_MODEL
-    n = threads or min(MAX_THREADS, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    n = threads or min(MAX_THREADS, cores)
+    if n > THREADS_A_CORE * cores:
+        raise UsageError(f"{n} threads on {cores} cores: choose at most {THREADS_A_CORE * cores}")
     if (source / "config.json").is_file() and not (source / "model.json").is_file():
         return Analyzer(_torch_engine(source, resolve, n, precision), resolve, threads=n)
     if precision not in (None, "int8", "fp32"):

@@ -46,13 +46,15 @@ _MOSAIC_CELLS = 6
 def blur_faces(frame: NDArray[np.uint8], result: MediaResult) -> NDArray[np.uint8]:
     """A copy in which every face is replaced by at most 6 x 6 averaged cells, a quarter wider than its box.
 
+    So is what the detector takes for a face and ``result`` does not describe.
+
     Args:
         frame: uint8 (H, W, 3) RGB.
     """
     out = frame.copy()
     height, width = frame.shape[:2]
-    for face in result.faces:
-        x0, y0, x1, y1 = face.box
+    detected = [] if result.detections is None else result.detections.tolist()
+    for x0, y0, x1, y1 in [*(face.box for face in result.faces), *detected]:
         grow_x, grow_y = 0.125 * (x1 - x0), 0.125 * (y1 - y0)
         left, top = max(0, int(x0 - grow_x)), max(0, int(y0 - grow_y))
         right, bottom = min(width, int(np.ceil(x1 + grow_x))), min(height, int(np.ceil(y1 + grow_y)))

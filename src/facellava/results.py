@@ -213,6 +213,8 @@ class MediaResult:
         error: None when all is well.
         faces: in stable order, see FaceResult.id.
         frame: uint8 (H, W, 3) RGB, the representative frame in which boxes and landmarks lie; not serialised.
+        detections: float32 (n, 4) boxes in ``frame`` of all that the detector takes for a face, those too that are not
+            among ``faces`` because no landmarks were found; not serialised.
     """
 
     media: str
@@ -221,6 +223,17 @@ class MediaResult:
     error: ResultError | None = None
     faces: tuple[FaceResult, ...] = ()
     frame: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    detections: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def unread(self) -> list[tuple[float, float, float, float]]:
+        """Boxes of ``detections`` whose centre lies in no face's box."""
+        centres = [] if self.detections is None else [(box, (box[:2] + box[2:]) / 2) for box in self.detections]
+        return [
+            (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+            for box, (x, y) in centres
+            if not any(f.box[0] <= x <= f.box[2] and f.box[1] <= y <= f.box[3] for f in self.faces)
+        ]
 
     @classmethod
     def failed(cls, media: str, error: FacellavaError) -> MediaResult:

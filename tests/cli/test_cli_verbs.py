@@ -209,3 +209,34 @@ def test_interrupt_is_one_line() -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "facellava: interrupted\n"
+
+
+def outcome(*arguments: str | bytes, given: bytes = b"", **environment: str) -> tuple[int, bytes, bytes]:
+    done = subprocess.run(
+        [*COMMAND, *arguments], input=given, capture_output=True, env={**os.environ, **environment}, timeout=60
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_names_that_are_no_text_and_paths_that_are_too_long_cost_one_line(tmp_path: Path) -> None:
+    code, out, errors = outcome("analyze", "--json", b"x\xff.jpg", "y" * 300 + ".jpg", PYTHONIOENCODING="utf-8:strict")
+    media = [json.loads(line) for line in out.splitlines()]
+    assert [row["error"]["code"] for row in media] == ["file_missing"] * 2 and code == 3
+    assert media[0]["media"] == "x\udcff.jpg" and b"File name too long" in errors and b"Traceback" not in errors
+
+
+def test_an_empty_path_is_not_the_working_folder(run) -> None:
+    code, _, errors = run("analyze", "")
+    assert code == UsageError.exit_code and "an empty path" in errors
+
+
+def test_half_letters_and_closed_streams_are_no_crash() -> None:
+    half = outcome(
+        "parse", "--task", "expression", given=b'{"text": "\\ud83d happy"}\n', PYTHONIOENCODING="utf-8:strict"
+    )
+    assert half[0] == 0 and json.loads(half[1]) == {"text": "\ud83d happy", "label": "happiness"}
+    plain = outcome("parse", "--task", "expression", given='{"text": "happy 🙂"}\n'.encode(), PYTHONIOENCODING="ascii")
+    assert plain[0] == 0 and plain[1].isascii() and json.loads(plain[1])["text"] == "happy 🙂"
+    for line, code in (("weights list >&-", 0), ("parse --task age <&-", 0)):
+        done = subprocess.run(f"{sys.executable} -m facellava {line}", shell=True, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (code, b"")

@@ -19,13 +19,14 @@ def write_video(
     fmt: str | None = None,
     key_every: int = 12,
     faststart: bool = False,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Encode frames (H, W, 3); each is shown at its time, by default 40 ms after the one before."""
     times = milliseconds or [40 * i for i in range(len(frames))]
     height, width = frames[0].shape[:2]
-    options = {"movflags": "faststart"} if faststart else {}
-    with av.open(str(path), "w", format=fmt, options=options) as container:
-        stream = container.add_stream(codec, rate=25)
+    layout = {"movflags": "faststart"} if faststart else {}
+    with av.open(str(path), "w", format=fmt, options=layout) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
         stream.codec_context.gop_size = key_every

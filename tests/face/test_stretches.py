@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from facellava.errors import DamagedMedia, FileMissing, MediaTooLarge, UsageError
+from facellava.face import stretches as stretches_module
 from facellava.face.limits import Limits
+from facellava.face.picture import Picture
 from facellava.face.stretches import Stretch, VideoFile, read_stretches
 from facellava.types import Media
 
@@ -148,3 +150,18 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
     broken.write_bytes(counting(tmp_path / "c", 20).read_bytes()[:300])
     with pytest.raises(DamagedMedia):
         stretches(broken)
+
+
+def test_a_frame_that_cannot_be_converted_costs_its_stretch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real, seen = counting(tmp_path / "a.mp4", 30), stretches_module.upright, []
+
+    def upright(frame: av.VideoFrame, stream: av.VideoStream) -> Picture:
+        seen.append(frame.pts)
+        if len(seen) == 6:  # as the library does for formats that it has no converter for
+            raise av.error.OSError(95, "Operation not supported")
+        return real(frame, stream)
+
+    monkeypatch.setattr(stretches_module, "upright", upright)
+    found = stretches(path)
+    assert [type(s.media) for s in found] == [Media, DamagedMedia, Media]
+    assert "Operation not supported" in str(found[1].media)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import struct
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from face_helpers import scaled, write_video
+from PIL import Image
 
 from facellava.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia
 from facellava.face import Limits, read_media
-from facellava.types import Frames
+from facellava.face.stretches import VideoFile, read_stretches
+from facellava.types import Frames, Media
 
 
 def ramp(count: int = 30) -> list[np.ndarray]:
@@ -107,8 +112,6 @@ def test_truncated_videos_are_refused(astronaut: np.ndarray, tmp_path: Path, nam
 
 
 def test_sound_only_is_unsupported(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
@@ -128,3 +131,38 @@ def test_limits(tmp_path: Path) -> None:
     with pytest.raises(MediaTooLarge):
         read_media(path, limits=Limits(max_duration=1.0))
     assert len(read_media(path, limits=Limits(max_memory=96 * 160 * 3 * 5)).frames) == 5
+
+
+@pytest.mark.parametrize(("aspect", "width"), [("2/1", 320), ("1/4", 40), ("50/1", 160), ("1/40", 160)])
+def test_pixels_are_made_square_where_the_header_can_be_true(tmp_path: Path, aspect: str, width: int) -> None:
+    """Three flipped bits of a small file once asked for gigabytes."""
+    path = write_video(tmp_path / "wide.mp4", ramp(5), options={"x264-params": f"sar={aspect}"})
+    assert read_media(path).frames.shape == (5, 96, width, 3)
+    (stretch,) = read_stretches(VideoFile.of(path, 1.0, 5, Limits()))
+    assert isinstance(stretch.media, Media) and stretch.media.frames.shape[2] == width
+    if width == 320:
+        with pytest.raises(MediaTooLarge, match="320 x 96 pixels"):
+            read_media(path, limits=Limits(max_pixels=96 * 160))
+
+
+def growing(path: Path, sizes: list[tuple[int, int]]) -> Path:
+    """Motion JPEG whose frames have these sizes; the header states the first."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = (*sizes[0], "yuvj420p")
+        for n, size in enumerate(sizes):
+            file = io.BytesIO()
+            Image.new("RGB", size, (90, 120, 130)).save(file, "JPEG")
+            packet = av.Packet(file.getvalue())
+            packet.pts = packet.dts = n
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 10), stream, True
+            container.mux(packet)
+    return path
+
+
+def test_frames_that_grow_take_no_more_memory_than_was_planned(tmp_path: Path) -> None:
+    path = growing(tmp_path / "grow.avi", [(64, 48), *[(640, 480)] * 7])
+    frames = read_media(path, limits=Limits(max_memory=64 * 48 * 3 * 8)).frames
+    assert frames.shape == (8, 48, 64, 3)
+    with pytest.raises(MediaTooLarge, match="640 x 480 pixels"):
+        read_media(path, limits=Limits(max_pixels=640 * 480 - 1))

@@ -222,7 +222,11 @@ def test_json_that_is_large_is_checked_in_no_time() -> None:
     assert time.monotonic() - start < 5
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1", b"nothing", b'{"model": NaN}', b'{"messages": "\\ud800"}', b"null"])
+HALF = b'{"messages": [{"role": "user", "content": "What \\ud800?"}]}'  # half a surrogate pair
+HALF_PART = b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "What \\ud800?"}]}]}'
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1", b"nothing", b'{"model": NaN}', HALF, HALF_PART, b"null"])
 def test_what_is_no_json(usual: Running, body: bytes) -> None:
     for path in ("/v1/chat/completions", "/v1/score", "/v1/analyze"):
         response = usual.http.post(path, content=body, headers={"content-type": "application/json"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from timeline_world import film, wall, with_faces
 
 from facellava import cli, timeline
 from facellava.analyzer import Analyzer
-from facellava.errors import BuildLocked, MissingExtra, RunMismatch
+from facellava.errors import BuildLocked, DamagedFile, MissingExtra, RunMismatch
 from facellava.instruct.journal import locked
 from facellava.results import FaceResult
 from facellava.timeline import Asked, Summary, record
@@ -125,6 +126,16 @@ def test_a_folder_of_something_else(model: Analyzer, video: Path, whole: Path, t
         record(model, video, whole, Asked.of(seconds=2, frames=1))
     with locked(tmp_path), pytest.raises(BuildLocked):
         record(model, other, tmp_path, QUICK)
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"\0" * 30 + b"\n", b"[1]\n"])
+def test_a_damaged_row_is_told(model: Analyzer, video: Path, whole: Path, tmp_path: Path, line: bytes) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(whole, folder)
+    rows = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
+    (folder / JOURNAL).write_bytes(rows[0] + line + b"".join(rows[2:-1]))
+    with pytest.raises(DamagedFile, match="choose another folder, or delete it"):
+        record(model, video, folder, QUICK)
 
 
 def test_parquet_without_its_library(model: Analyzer, video: Path, tmp_path: Path, monkeypatch) -> None:

@@ -5,7 +5,9 @@ Every verb is a function that returns an exit code; this module owns options com
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -121,8 +123,28 @@ def _give_up_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _open_streams() -> None:
+    """Closed standard streams lead nowhere; what the output's encoding lacks (half a surrogate pair, bytes of a file's
+    name that are no UTF-8) is written as JSON escapes it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole program
+    codecs.register_error("facellava-escape", _escaped)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # JSON is UTF-8 wherever it comes from
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="facellava-escape")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{int.from_bytes(units[n : n + 2]):04x}" for n in range(0, len(units), 2)), error.end
+
+
 def main() -> None:
     """Entry point of the ``facellava`` program."""
+    _open_streams()
     if _COMPLETE in os.environ:
         app(prog_name="facellava")  # answers the shell and ends
     sys.exit(run())

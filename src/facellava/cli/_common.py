@@ -68,7 +68,11 @@ def require_readable(path: Path) -> Path:
     Raises:
         FileMissing: it does not exist, is a folder, or may not be read. Told before any model is loaded.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long
+        raise FileMissing(f"{path}: {error.strerror}") from error
+    if not there:
         raise FileMissing(f"{path}: no such file")
     if path.is_dir():
         raise FileMissing(f"{path}: is a folder, not a picture or video")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,10 +20,14 @@ def _visible(path: Path, root: Path) -> bool:
 
 def _files_of(argument: str) -> list[Path]:
     path = Path(argument)
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and _visible(file, path))
-    if not path.exists() and glob.has_magic(argument):
-        return sorted(Path(found) for found in glob.glob(argument, recursive=True) if Path(found).is_file())
+    try:
+        if path.is_dir():
+            return sorted(file for file in path.rglob("*") if file.is_file() and _visible(file, path))
+        if not path.exists() and glob.has_magic(argument):
+            return sorted(Path(found) for found in glob.glob(argument, recursive=True) if Path(found).is_file())
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
     return [path]  # a missing file stays in the list: it is reported like any other that fails
 
 
@@ -33,10 +38,13 @@ def expand(arguments: Iterable[str]) -> list[Path]:
     read is reported, not skipped.
 
     Raises:
-        FileMissing: a folder without files, or a pattern that matches nothing.
+        FileMissing: a folder without files, or a pattern that matches nothing. UsageError: an empty argument, which
+            would else stand for the whole working folder.
     """
     found: dict[Path, Path] = {}
     for argument in arguments:
+        if not argument:
+            raise UsageError("an empty path: name a file, a folder or a pattern ('.' is the working folder)")
         files = _files_of(argument)
         if not files:
             kind = "folder" if Path(argument).is_dir() else "pattern"

@@ -112,6 +112,13 @@ def _one(path: Path, place: Path | None, request: _Request) -> None:
         if len(face.spans) > 1:
             times = ", ".join(f"{end:.1f}-{start:.1f} s" for (_, end), (start, _) in pairwise(face.spans))
             print(f"facellava: note: {path}: face {face.id} is not seen at {times}", file=sys.stderr)
+    if unread := len(result.unread):
+        hidden = ", and hidden in the picture" if place is not None and request.blur else ""
+        what = "what may be another face" if unread == 1 else f"what may be {unread} more faces"
+        print(
+            f"facellava: note: {path}: {what} is not clear enough for landmarks, so not described{hidden}",
+            file=sys.stderr,
+        )
     if place is not None:
         _write_overlay(result, place, blur=request.blur)
     _print(result, as_json=request.as_json)
@@ -127,7 +134,10 @@ def _write_overlay(result: MediaResult, place: Path, *, blur: bool) -> None:
     assert result.frame is not None, "the analyzer keeps the representative frame"
     picture = Image.fromarray(draw_overlay(result.frame, result, blur=blur))
     with writing(place, "choose a folder for --overlay"), atomic_path(place) as temporary:
-        picture.save(temporary, Image.registered_extensions()[place.suffix.lower()])
+        try:
+            picture.save(temporary, Image.registered_extensions()[place.suffix.lower()])
+        except ValueError as error:  # WebP ends at 16,383 pixels
+            raise UsageError(f"--overlay {place}: the picture cannot be written ({error}): use .png") from error
 
 
 def _print(result: MediaResult, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ Nothing here recognises a person: tracks are joined by place and size.
 from facellava.face.backends import FanLandmarker, PrecomputedLandmarks
 from facellava.face.cascade import CascadeDetector
 from facellava.face.detect import BlazeFaceDetector, Detection, Detector
-from facellava.face.frontend import FaceFrontEnd, Policy
+from facellava.face.frontend import Detected, FaceFrontEnd, Policy
 from facellava.face.landmarks import Landmarker, LandmarkResult, MeshLandmarker, blendshape_names
 from facellava.face.limits import Limits
 from facellava.face.media import read_media
@@ -20,6 +20,7 @@ from facellava.face.windows import Window, read_windows
 __all__ = [
     "BlazeFaceDetector",
     "CascadeDetector",
+    "Detected",
     "Detection",
     "Detector",
     "FaceFrontEnd",

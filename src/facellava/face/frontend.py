@@ -20,7 +20,7 @@ from facellava.face.track import Track, link
 from facellava.interrupt import poll
 from facellava.types import Crop, FaceClip, Media, Quality, Source
 
-__all__ = ["FaceFrontEnd", "Policy"]
+__all__ = ["Detected", "FaceFrontEnd", "Policy"]
 
 Policy = Literal["all", "paper"]
 
@@ -31,6 +31,19 @@ class _Seen(NamedTuple):
     index: int
     detection: Detection
     landmarks: LandmarkResult
+
+
+class Detected(NamedTuple):
+    """What was found in a medium.
+
+    Attributes:
+        clips: the faces.
+        boxes: of each frame float32 (n, 4) x0, y0, x1, y1 of all that the detector takes for a face, those too on which
+            no landmarks were found.
+    """
+
+    clips: list[FaceClip]
+    boxes: list[NDArray[np.float32]]
 
 
 class FaceFrontEnd:
@@ -89,19 +102,24 @@ class FaceFrontEnd:
         self._cascades: dict[str, Detector] = {}
 
     def clips(self, media: Media) -> list[FaceClip]:
-        """All faces of a medium, numbered by first appearance and from left to right.
+        """All faces of a medium, as :meth:`find` numbers them; raises what that raises."""
+        return self.find(media).clips
+
+    def find(self, media: Media) -> Detected:
+        """All faces of a medium, numbered by first appearance and from left to right, and where a face may be.
 
         Raises:
             NoFace: no face in any frame, or none on which landmarks can be found.
             FaceLeavesFrame, SeveralFaces, LandmarksFailed: with policy `paper`; the message names the frame.
             WeightsUnavailable: and whatever else `resolve` raises.
         """
-        faces = [self._landmarked(track, media) for track in self.tracks(media)]
-        faces = [seen for seen in faces if seen]
+        tracks = self.tracks(media)
+        faces = [seen for seen in (self._landmarked(track, media) for track in tracks) if seen]
         if not faces:
             raise NoFace(f"no face in {_name(media)} is clear enough for landmarks: use a sharper or more frontal one")
         faces.sort(key=lambda seen: (seen[0].index, float(seen[0].detection.centre[0])))
-        return [self._clip(number, seen, media) for number, seen in enumerate(faces)]
+        clips = [self._clip(number, seen, media) for number, seen in enumerate(faces)]
+        return Detected(clips, _boxes(tracks, len(media.times)))
 
     def tracks(self, media: Media) -> list[Track]:
         """The faces of a medium before landmarks are put on them; raises what :meth:`clips` raises."""
@@ -175,6 +193,14 @@ class FaceFrontEnd:
             spans=_spans(indices, media.times),
             crop=self._crop,
         )
+
+
+def _boxes(tracks: list[Track], frames: int) -> list[NDArray[np.float32]]:
+    found: list[list[NDArray[np.floating]]] = [[] for _ in range(frames)]
+    for track in tracks:
+        for index, detection in zip(track.indices, track.detections, strict=True):
+            found[index].append(detection.box)
+    return [np.array(boxes, np.float32).reshape(-1, 4) for boxes in found]
 
 
 def _quality(seen: list[_Seen], crops: NDArray[np.uint8]) -> Quality:

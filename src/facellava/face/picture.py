@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.plane import VideoPlane
 
-__all__ = ["Picture", "VideoFrames", "YuvPicture", "part", "pictures", "warp", "yuv_picture"]
+__all__ = ["Picture", "VideoFrames", "YuvPicture", "as_large", "part", "pictures", "warp", "yuv_picture"]
 
 BT709, BT2020 = (1,), (9, 10)  # numbers of ITU-T H.273
 _KR_KB = {BT709: (0.2126, 0.0722), BT2020: (0.2627, 0.0593)}
@@ -114,11 +114,14 @@ class VideoFrames(Sequence[NDArray[np.uint8]]):
 
 def _same_size(held: Sequence[Picture]) -> list[Picture]:
     """Frames that change size within a stream are brought to the first one's."""
-    height, width = held[0].shape[:2]
-    return [p if p.shape == held[0].shape else _resized(p, width, height) for p in held]
+    return [as_large(picture, held[0]) for picture in held]
 
 
-def _resized(picture: Picture, width: int, height: int) -> NDArray[np.uint8]:
+def as_large(picture: Picture, other: Picture) -> Picture:
+    """The picture, resized where the other one has another size."""
+    if picture.shape == other.shape:
+        return picture
+    height, width = other.shape[:2]
     return np.asarray(cv2.resize(np.asarray(picture), (width, height)), dtype=np.uint8)
 
 

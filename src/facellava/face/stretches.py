@@ -18,7 +18,7 @@ import numpy as np
 from facellava.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia, UsageError
 from facellava.face.limits import Limits
 from facellava.face.picture import Picture, VideoFrames
-from facellava.face.videos import upright
+from facellava.face.videos import shown_size, upright
 from facellava.face.windows import video_format
 from facellava.interrupt import poll
 from facellava.types import Media
@@ -145,12 +145,17 @@ class _Stretch:
         moment = int((time - self._start) * self.file.frames / self.file.seconds)
         if moment < self._next:
             return
+        from av.error import FFmpegError
+
         self._next = moment + 1
-        size = frame.width * frame.height
-        if size > self.file.limits.max_pixels or self._bytes > self.file.limits.max_memory:
+        if frame.pixels > self.file.limits.max_pixels or self._bytes > self.file.limits.max_memory:
             self._bytes = self.file.limits.max_memory + 1
             return
-        picture = frame.picture()
+        try:
+            picture = frame.picture()
+        except FFmpegError as error:
+            self.damage = self.damage or error.strerror or "frames that cannot be converted"
+            return
         self._bytes += picture.nbytes
         self._pictures.append(picture)
         self._times.append(float(time))
@@ -209,12 +214,9 @@ class _Frame(NamedTuple):
     stream: VideoStream
 
     @property
-    def width(self) -> int:
-        return self.frame.width
-
-    @property
-    def height(self) -> int:
-        return self.frame.height
+    def pixels(self) -> int:
+        width, height = shown_size(self.stream, self.frame.width, self.frame.height)
+        return width * height
 
     def picture(self) -> Picture:
         return upright(self.frame, self.stream)
@@ -309,5 +311,6 @@ def _events(container: InputContainer, video: VideoStream, header: _Header) -> I
             continue
         for frame in frames:
             pts = frame.pts if frame.pts is not None else frame.dts
-            if pts is not None:
+            # a frame that the decoder itself calls corrupt is made up in part: the next one stands in
+            if pts is not None and not frame.is_corrupt:
                 yield header.time(pts), _Frame(cast("VideoFrame", frame), video)

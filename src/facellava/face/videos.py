@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from facellava.errors import DamagedMedia, UnsupportedMedia
+from facellava.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia
 from facellava.face.integrity import missing_bytes
 from facellava.face.limits import Decoded, Limits
-from facellava.face.picture import Picture, VideoFrames, yuv_picture
+from facellava.face.picture import Picture, VideoFrames, as_large, yuv_picture
 from facellava.interrupt import poll
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["Track", "opened", "read_video", "timed", "upright"]
+__all__ = ["Track", "opened", "read_video", "shown_size", "timed", "upright"]
+
+
+WIDEST = 8
+"""Pixels are at most so many times wider or higher than they are high or wide; a header that says more is damaged."""
 
 
 def read_video(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames: int) -> Decoded:
@@ -53,7 +57,7 @@ def read_video(stream: BinaryIO, fmt: str, name: str, limits: Limits, max_frames
             plan = _plan(container, name, limits, max_frames)
         for jump in (True, False):
             with _open(stream, fmt) as container:
-                frames, shown = _collect(container, plan, jump=jump)
+                frames, shown = _collect(container, plan, name, limits, jump=jump)
             if plan.is_met_by(shown):
                 break  # else the container's jumps are not to be trusted (MPEG-TS): decode from the start
     except FFmpegError as error:
@@ -141,7 +145,7 @@ def _plan(container: InputContainer, name: str, limits: Limits, max_frames: int)
     stream = container.streams.video[0]
     if stream.codec_context is None:
         raise UnsupportedMedia(f"{name} uses a video codec that cannot be decoded: convert it to H.264")
-    width, height = stream.codec_context.width, stream.codec_context.height
+    width, height = shown_size(stream, stream.codec_context.width, stream.codec_context.height)
     limits.check_size(name, width, height)
     if container.duration:
         limits.check_duration(name, container.duration / 1_000_000)
@@ -176,8 +180,14 @@ def _index(container: InputContainer, stream: VideoStream) -> tuple[NDArray[np.i
     return np.array(sorted(times), dtype=np.int64), np.array(sorted(keys), dtype=np.int64)
 
 
-def _collect(container: InputContainer, plan: _Plan, *, jump: bool) -> tuple[list[Picture], list[int]]:
-    """Decode the wanted frames: pixels and the times really met. Without `jump`, everything decoded from the start."""
+def _collect(
+    container: InputContainer, plan: _Plan, name: str, limits: Limits, *, jump: bool
+) -> tuple[list[Picture], list[int]]:
+    """Decode the wanted frames: pixels and the times really met. Without `jump`, everything decoded from the start.
+
+    Frames that change size within the stream are brought to the first one's at once, so that memory stays what was
+    planned; where the first one is larger than the header said, MediaTooLarge.
+    """
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     frames: list[Picture] = []
@@ -193,8 +203,12 @@ def _collect(container: InputContainer, plan: _Plan, *, jump: bool) -> tuple[lis
         for position, frame in decoder:
             # Some packets (VP8's hidden frames) show nothing: the next frame stands in.
             if position >= time:
-                frames.append(upright(frame, stream))
+                limits.check_size(name, *shown_size(stream, frame.width, frame.height))
+                picture = upright(frame, stream)
+                frames.append(as_large(picture, frames[0]) if frames else picture)
                 shown.append(position)
+                if len(frames) > limits.frames_that_fit(*frames[0].shape[1::-1], len(plan.wanted)):
+                    raise MediaTooLarge(f"{name} has larger frames than its header says: scale it down")
                 break
     return frames, shown
 
@@ -225,11 +239,18 @@ def _key_before(keys: NDArray[np.int64], time: int) -> int | None:
     return int(keys[at]) if at >= 0 else None
 
 
+def shown_size(stream: VideoStream, width: int, height: int) -> tuple[int, int]:
+    """Width and height of a frame with square pixels."""
+    aspect = stream.sample_aspect_ratio
+    if not aspect or not 1 / WIDEST <= aspect <= WIDEST:
+        return width, height
+    return max(1, round(width * aspect)), height
+
+
 def upright(frame: VideoFrame, stream: VideoStream) -> Picture:
     """With square pixels, turned as the display matrix says (it gives the counter-clockwise angle)."""
     quarters = round(frame.rotation / 90) % 4
-    aspect = stream.sample_aspect_ratio
-    width = round(frame.width * aspect) if aspect and aspect > 0 else frame.width
+    width, _ = shown_size(stream, frame.width, frame.height)
     planes = yuv_picture(frame) if width == frame.width else None
     if planes is not None:
         return planes.turned(quarters) if quarters else planes

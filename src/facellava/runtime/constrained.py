@@ -84,9 +84,11 @@ class Constraint:
         if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise UsageError("choices are a list of one or more texts, none of them empty")
         options = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-        return cls(
-            "choices", _checked(library.LLMatcher.grammar_from_lark(f"start: {options}"), "a choice is unusable")
-        )
+        try:
+            grammar = library.LLMatcher.grammar_from_lark(f"start: {options}")
+        except UnicodeEncodeError as error:
+            raise UsageError("a choice holds half a surrogate pair, which is no text: write it in UTF-8") from error
+        return cls("choices", _checked(grammar, "a choice is unusable"))
 
     @classmethod
     def regex(cls, pattern: str) -> Constraint:

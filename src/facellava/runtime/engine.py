@@ -115,7 +115,11 @@ class Engine(ABC):
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
-        """Ids of a piece of text, without special tokens added."""
+        """Ids of a piece of text, without special tokens added.
+
+        Raises:
+            UsageError: no text that UTF-8 can hold, see :func:`whole`.
+        """
 
     @abstractmethod
     def decode(self, ids: list[int]) -> str:
@@ -313,6 +317,19 @@ class Engine(ABC):
                 f"the conversation has {length} tokens with the face, and the model reads {self.context}: shorten it"
             )
         return ids
+
+
+def whole(text: str) -> str:
+    """The text itself.
+
+    Raises:
+        UsageError: it holds half a surrogate pair, as a cut emoji or bytes of another encoding leave it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{text[:40]!a} is no whole text: write it in UTF-8") from error
+    return text
 
 
 class _Fork(NamedTuple):

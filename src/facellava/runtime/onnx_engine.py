@@ -17,7 +17,7 @@ from facellava.model.expert_report import ExpertHead
 from facellava.model.experts import ExpertEncoder
 from facellava.model.frames import frame_indices
 from facellava.runtime.decoder import EmbedTable, OnnxDecoder
-from facellava.runtime.engine import MODEL_FRAMES, Engine, Visual
+from facellava.runtime.engine import MODEL_FRAMES, Engine, Visual, whole
 from facellava.types import FaceClip
 
 
@@ -56,7 +56,7 @@ class OnnxEngine(Engine):
 
     def tokenize(self, text: str) -> list[int]:
         """See ``Engine.tokenize``."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode(whole(text), add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
         """See ``Engine.decode``."""

@@ -24,7 +24,7 @@ from facellava.model.experts import ExpertEncoder
 from facellava.model.modeling import FaceLlavaForConditionalGeneration
 from facellava.model.processing import FaceLlavaProcessor
 from facellava.runtime.decoder import Decoder, State
-from facellava.runtime.engine import Engine, Visual
+from facellava.runtime.engine import Engine, Visual, whole
 from facellava.runtime.quantized import load_model
 from facellava.types import FaceClip, Precision
 
@@ -183,7 +183,7 @@ class TorchEngine(Engine):
 
     def tokenize(self, text: str) -> list[int]:
         """See ``Engine.tokenize``."""
-        return self._processor.tokenizer.encode(text, add_special_tokens=False)
+        return self._processor.tokenizer.encode(whole(text), add_special_tokens=False)
 
     def decode(self, ids: list[int]) -> str:
         """See ``Engine.decode``."""

@@ -45,6 +45,7 @@ class Found:
     Attributes:
         key: its name in the cache. moment: second of its representative frame. clips: its faces.
         size: width and height in pixels.
+        boxes: (second, (n, 4) boxes of all that the detector takes for a face) of each frame that was looked at.
     """
 
     key: tuple[str, Policy]
@@ -52,6 +53,7 @@ class Found:
     moment: float
     clips: tuple[FaceClip, ...]
     size: tuple[int, int] = (0, 0)
+    boxes: tuple[tuple[float, np.ndarray], ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,10 +87,12 @@ class Faces:
         found = self._get(key)
         if found is None:
             source = medium.parts[0] if len(medium.parts) == 1 else self._stacked(medium.parts)
-            media, clips = self._analyzer.clips(source, policy=policy, limits=self._limits)
+            media = read_media(source, limits=self._limits)
+            clips, boxes = self._analyzer.find(media, policy=policy)
             height, width = media.frames.shape[1:3]
             moment = float(media.times[len(media.times) // 2])
-            found = Found(key, media.kind, moment, tuple(clips), (width, height))
+            seen = tuple(zip(media.times.tolist(), boxes, strict=True))
+            found = Found(key, media.kind, moment, tuple(clips), (width, height), seen)
             self._put(key, found, sum(_clip_bytes(clip) for clip in clips))
         return found
 

@@ -35,6 +35,9 @@ async def landmarks(service: Service, request: LandmarksRequest, http: Request) 
             "moment": round(found.moment, 3),
             "regions": {region.name: [region.start, region.stop] for region in REGIONS},
             "faces": [_face(found, clip) for clip in found.clips],
+            "detections": [
+                {"time": round(time, 3), "boxes": [_rounded(box) for box in boxes]} for time, boxes in found.boxes
+            ],
         }
 
     return await in_turn(service, http, work)

@@ -52,11 +52,15 @@ def _address(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
 
+Words = Annotated[str, Field(max_length=2**20)]
+"""A text; a bound makes pydantic refuse half a surrogate pair, which JSON can hold and no tokenizer reads."""
+
+
 class TextPart(BaseModel):
     """Words."""
 
     type: Literal["text"]
-    text: str
+    text: Words
 
 
 class ImagePart(BaseModel):
@@ -101,7 +105,7 @@ class Message(BaseModel):
     """One message. Fields that answers carry, such as ``refusal``, may come back and are left aside."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
+    content: Words | list[Part] | None = None
 
 
 class StreamOptions(BaseModel):

@@ -16,7 +16,7 @@ from typing import IO, Any
 from facellava.analyzer import Analyzer
 from facellava.errors import DamagedFile, RunMismatch
 from facellava.face.stretches import VideoFile
-from facellava.files import read_object, write_atomic
+from facellava.files import read_object, reading, write_atomic
 from facellava.instruct.journal import json_line, locked
 from facellava.timeline import tables
 from facellava.timeline.numbering import Numbering
@@ -32,6 +32,8 @@ ABOUT, JOURNAL, CSV, PARQUET, SUMMARY = (
     "timeline.parquet",
     "summary.txt",
 )
+_KEYS = {"start", "end", "error", "faces", "state"}
+"""Of a window's row."""
 VERSION = 1
 """Of the folder; within one version fields and columns are only added."""
 
@@ -135,7 +137,12 @@ def _whole(file: IO[bytes]) -> int:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        yield from map(json.loads, file)
+        for line in file:
+            with reading(path, "choose another folder, or delete it"):
+                row = json.loads(line)
+                if not row.get("complete") and not row.keys() >= _KEYS:
+                    raise KeyError(f"a line holds {', '.join(row)[:60] or 'nothing'}")
+            yield row
 
 
 def _windows(path: Path) -> Iterator[dict[str, Any]]:

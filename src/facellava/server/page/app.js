@@ -207,7 +207,8 @@ function save(ending, blob) {
 
 async function savePicture() {
   if (!state.result) return;
-  const wishes = { blur: byId("blur").checked, landmarks: byId("show-points").checked };
+  const blur = byId("blur").checked;
+  const wishes = { hidden: blur ? stage.hidden() : [], landmarks: byId("show-points").checked && !blur };
   save("png", await asPng(stage.element, stage.places(), state.result, state.words.notice, wishes));
 }
 

@@ -39,17 +39,17 @@ function quoted(value) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** The picture with boxes, landmarks and short labels; blurred faces keep neither features nor landmarks. */
-export function asPng(element, places, result, notice, { blur, landmarks }) {
+/** The picture with boxes, landmarks and short labels; of the boxes in `hidden` neither features nor landmarks are kept. */
+export function asPng(element, places, result, notice, { hidden, landmarks }) {
   const width = element.naturalWidth ?? element.videoWidth, height = element.naturalHeight ?? element.videoHeight;
   const unit = Math.max(1, Math.min(width, height) / 400), foot = Math.round(32 * unit);
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height + foot];
-  const context = canvas.getContext("2d", { willReadFrequently: blur });
+  const context = canvas.getContext("2d", { willReadFrequently: hidden.length > 0 });
   context.drawImage(element, 0, 0, width, height);
-  if (blur) for (const { box } of places) mosaic(context, box, width, height);
+  for (const box of hidden) mosaic(context, box, width, height);
   for (const face of places) {
-    if (landmarks && !blur) points(context, face.landmarks, unit);
+    if (landmarks) points(context, face.landmarks, unit);
     context.strokeStyle = "white";
     context.lineWidth = 1.5 * unit;
     const [x0, y0, x1, y1] = face.box;

@@ -96,6 +96,15 @@ export class Stage {
     });
   }
 
+  /** Boxes that a picture with blurred faces must hide now: the faces, and all that the detector takes for one in the
+   * frames before and after this moment. */
+  hidden() {
+    if (!this.#found) return [];
+    const now = this.#video.currentTime, frames = this.#found.detections;
+    const near = [frames.findLast(({ time }) => time <= now), frames.find(({ time }) => time >= now)];
+    return [...this.places().map(({ box }) => box), ...near.flatMap((frame) => frame?.boxes ?? [])];
+  }
+
   draw() {
     if (!this.#found) return;
     const unit = Math.max(this.#found.width, this.#found.height) / 400;
