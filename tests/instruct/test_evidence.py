@@ -228,7 +228,8 @@ def test_refusals_name_nobody_and_judge_nobody() -> None:
     assert len(refusals) > 20
     for turn in refusals:
         assert re.search(
-            r"cannot|do not|does not|leave|not visible|not an inner state|not something|face alone|only describe",
+            r"cannot|do not|does not|leave|not visible|not an inner state|not something|face alone|only describe"
+            r"|only write",
             turn.answer,
         ), turn
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
 from rows_world import make_row  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from world import faces, losses, write_recipe, write_world  # noqa: E402
 
 from facellava.errors import LeakFound, RunMismatch, TooManyBroken, TrainingFailed, UsageError  # noqa: E402
@@ -253,6 +253,16 @@ def test_the_default_trains_from_the_store_of_record(tmp_path: Path, monkeypatch
     package(tmp_path / "out", tmp_path / "shipped")
     card = json.loads((tmp_path / "shipped" / "model.json").read_text())
     assert card["lora_scale"] == 16 and card["crop_margin"] == 0.6
+    package(tmp_path / "out", tmp_path / "same", mean_with=tmp_path / "shipped")
+    one, same = (load_file(tmp_path / name / "delta.safetensors") for name in ("shipped", "same"))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    save_file({name: 3 * value for name, value in one.items()}, tmp_path / "same" / "delta.safetensors")
+    package(tmp_path / "out", tmp_path / "mean", mean_with=tmp_path / "same")
+    mean = load_file(tmp_path / "mean" / "delta.safetensors")
+    assert all(torch.allclose(mean[name].float(), 2 * one[name].float(), rtol=1e-3) for name in one)
+    save_file({"frgca.out.weight": one["frgca.out.weight"]}, tmp_path / "same" / "delta.safetensors")
+    with pytest.raises(UsageError, match="other parts or shapes"):
+        package(tmp_path / "out", tmp_path / "refused", mean_with=tmp_path / "same")
     plain = json.loads((tmp_path / "out" / "final" / "recipe.json").read_text())
     (tmp_path / "out" / "final" / "recipe.json").write_text(json.dumps({**plain, "lora": None}))
     with pytest.raises(UsageError, match=r"has no \[lora\]: only differences"):

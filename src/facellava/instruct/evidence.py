@@ -22,7 +22,7 @@ from .facts import (
     upper_first,
 )
 from .follow import follow_up
-from .free import Turn, course_turn, declined_turn, free_turn
+from .free import Turn, course_turn, declined_turn, free_turn, unit_meaning_turn
 from .polar import polar_turn
 
 __all__ = [
@@ -51,10 +51,12 @@ CHECKLIST = 0.4
 FOLLOW_UP = 0.7
 POLAR_PAIRS, POLAR_PAIR = 2, 0.75
 """At most so many times, and each of them so often, two questions for yes or no are asked, one answered with no."""
-COURSES = 2
+COURSES = 3
 """So often it is asked how the expression of a clip changes."""
 DECLINED = 0.7
 """How often one more question is one that no face answers: a small model else answers "Is she rich?" like any other."""
+EXPLAINED = 0.6
+"""How often the meaning of a unit's code is asked: sixteen arbitrary facts, learned by nothing but repetition."""
 UNMENTIONED = ("Attractive", "Male", "Young", "Smiling", "Mouth_Slightly_Open", "No_Beard", "Blurry")
 """Attributes left out of plain sentences: judgements, or said elsewhere in better words."""
 
@@ -65,9 +67,9 @@ def conversation(
     """Question and answer turns about one face, in random order.
 
     Each of the five tasks whose evidence is known appears with probability 0.65; mostly one or two pairs of questions
-    for yes and no, often a question that is declined, and two to four other turns (checklists, free questions,
-    formats, refusals), mostly a second question after one of the tasks, while `max_turns` allows. Never empty while
-    anything is known.
+    for yes and no, often a question that is declined and one for the meaning of a code, and two to four other turns
+    (checklists, free questions, formats, refusals), mostly a second question after one of the tasks, while `max_turns`
+    allows. Never empty while anything is known.
     """
     known = [name for name in tasks.all_tasks() if _known(evidence, name)]
     chosen = [name for name in known if rng.random() < TASK_PROBABILITY] or rng.sample(known, min(1, len(known)))
@@ -77,6 +79,8 @@ def conversation(
     more += [polar_turn(evidence, rng, media, holds=holds) for _ in range(pairs) for holds in (True, False)]
     if rng.random() < DECLINED:
         more.append(declined_turn(evidence, rng, media))
+    if rng.random() < EXPLAINED:
+        more.append(unit_meaning_turn(evidence, rng, media))
     more += [_extra_turn(evidence, rng, media) for _ in range(rng.randint(2, 4))]
     for turn in more:
         if turn is not None and len(turns) < max_turns - 1 and all(turn.question != other.question for other in turns):

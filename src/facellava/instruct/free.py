@@ -44,7 +44,8 @@ class _Scene:
 
     def ask(self, forms: list[str]) -> str:
         """A question with the person and the medium filled in."""
-        return self.rng.choice(forms).format(p=person(self.evidence, self.rng), media=self.media)
+        who = person(self.evidence, self.rng)
+        return self.rng.choice(forms).format(p=who, whose=_WHOSE.get(who, f"{who}'s"), media=self.media)
 
     def noun(self) -> str:
         """man or woman for adults where the attribute Male is known, else person."""
@@ -54,6 +55,7 @@ class _Scene:
         return "man" if male else "woman"
 
 
+_WHOSE = {"he": "his", "she": "her"}
 _Builder = Callable[[_Scene], Turn | None]
 
 
@@ -240,9 +242,14 @@ def declined_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Tur
     return _refuse(_Scene(evidence, Facts(evidence), rng, media, None))
 
 
+def unit_meaning_turn(evidence: FaceEvidence, rng: random.Random, media: str) -> Turn | None:
+    """What the code of an action unit means; None where no units are known."""
+    return _unit_meaning(_Scene(evidence, Facts(evidence), rng, media, None))
+
+
 def _refuse(scene: _Scene) -> Turn:
     forms = texts("questions")["refuse"]
-    kind = scene.rng.choices(list(forms), weights=[form.get("weight", 1) for form in forms.values()])[0]
+    kind = _draw(forms, scene.rng)
     question = scene.rng.choice(forms[kind]["ask"])
     for word in re.findall(r"{(\w+)}", question):
         if word in forms[kind]:
@@ -254,8 +261,14 @@ def _refuse(scene: _Scene) -> Turn:
     return Turn("refusal", upper_first(scene.ask([question])), answer)
 
 
+def _draw(kinds: dict, rng: random.Random) -> str:
+    """One of the kinds, by their weights."""
+    return rng.choices(list(kinds), weights=[form.get("weight", 1) for form in kinds.values()])[0]
+
+
 def _small_talk(scene: _Scene) -> Turn:
-    form = scene.rng.choice(list(texts("questions")["small_talk"].values()))
+    forms = texts("questions")["small_talk"]
+    form = forms[_draw(forms, scene.rng)]
     return Turn("free", scene.ask(form["ask"]), scene.rng.choice(form["answer"]).format(media=scene.media))
 
 
@@ -264,7 +277,7 @@ def _course(scene: _Scene) -> Turn:
     kind = rng.choice(["whole", "whole", "first", "last", "polar"])
     form = forms if kind == "whole" else forms[kind]
     if not course:
-        return Turn("free", rng.choice(form["ask"]), rng.choice(forms["still"]))
+        return Turn("free", scene.ask(form["ask"]), rng.choice(forms["still"]))
     label = course[0] if kind == "first" else course[-1]
     names = {"first": course[0], "rest": ", then ".join(course[1:]), "label": label}
     if kind in ("first", "last"):
@@ -273,7 +286,7 @@ def _course(scene: _Scene) -> Turn:
         answers = form["yes" if len(course) > 1 else "no"]
     else:
         answers = forms["changes" if len(course) > 1 else "stays"]
-    return Turn("free", rng.choice(form["ask"]), rng.choice(answers).format(**names))
+    return Turn("free", scene.ask(form["ask"]), rng.choice(answers).format(**names))
 
 
 def _gender(scene: _Scene) -> Turn | None:
@@ -288,9 +301,8 @@ def _unit_meaning(scene: _Scene) -> Turn | None:
     if not scene.evidence.action_units:
         return None
     forms = texts("questions")["unit_meaning"]
-    unit, active = scene.rng.choice(list(scene.evidence.action_units.items()))
-    name = tasks.get("action_units").label(unit).text
-    answer = scene.rng.choice(forms["yes" if active else "no"]).format(unit=unit, name=name)
+    unit = scene.rng.choice(list(scene.evidence.action_units))
+    answer = scene.rng.choice(forms["answer"]).format(unit=unit, name=tasks.get("action_units").label(unit).text)
     return Turn("free", scene.rng.choice(forms["ask"]).format(unit=unit), answer)
 
 
@@ -311,9 +323,9 @@ _WEIGHTS: dict[_Builder, float] = {
     _codes: 1.2,
     _json: 1.5,
     _refuse: 2.0,
-    _small_talk: 3.0,
-    _gender: 1.5,
-    _course: 0.4,
+    _small_talk: 4.0,
+    _gender: 2.5,
+    _course: 0.6,
     _unit_meaning: 0.5,
     _sure: 0.3,
 }

@@ -10,6 +10,8 @@ from facellava.training.mirror import MIRROR
 
 FRAMES = 4
 """Of each clip and each sequence."""
+RETURNS = 0.5
+"""How often the first of two stills comes back at the end."""
 MOVING = ("clips", "sequences")
 """Sets of rows that are frames."""
 _Rows = list[dict[str, Any]]
@@ -20,7 +22,7 @@ def sequences(rows: _Rows) -> tuple[_Rows, list[int]]:
 
     A row has ``frames``: how many rows, itself the first, are one clip; 1 for a still, 0 inside of a clip. A sequence
     shows stills of one rendered head, of which at least two display different expressions; a still may stay for several
-    frames. Its rows have no labels: the stills themselves have them.
+    frames, and the first of two may come back. Its rows have no labels: the stills themselves have them.
     """
     whole = [{**row, "frames": 1} for row in rows]
     for _, clip in groupby(whole, key=lambda row: row["id"].split("@")[0]):
@@ -38,7 +40,9 @@ def sequences(rows: _Rows) -> tuple[_Rows, list[int]]:
         if len({rows[i]["labels"]["expression"] for i in own}) < 2:
             continue
         rng = random.Random(subject)
-        picked = rng.sample(own, min(len(own), rng.choice([2, 2, 3])))
+        picked = rng.sample(own, min(len(own), rng.choice([2, 3, 3])))
+        if len(picked) == 2 and rng.random() < RETURNS:
+            picked.append(picked[0])
         turns = sorted(rng.choices(range(len(picked)), k=FRAMES - len(picked)) + list(range(len(picked))))
         places += [picked[turn] for turn in turns]
         for n, turn in enumerate(turns):
