@@ -433,8 +433,13 @@ def test_recordings_of_another_form_say_where(tmp_path: Path) -> None:
     with pytest.raises(FileMissing, match=r"gone\.jsonl is missing"):
         RecordedAnnotator(tmp_path / "gone.jsonl")
     for line in ("{", "[]", {"description": "x"}, {"id": 1, "descriptions": []}, {"id": 1}):
-        with pytest.raises(SourceLayout, match=r"descriptions\.jsonl, line 2: expected an object with 'id'"):
+        with pytest.raises(SourceLayout, match=r"descriptions\.jsonl, line 2: expected an? (?:JSON )?object"):
             RecordedAnnotator(recording(tmp_path, {"id": 0, "description": "x"}, line))
+    (tmp_path / "latin.jsonl").write_bytes(b'{"id": 0, "description": "\xe9"}\n')
+    with pytest.raises(SourceLayout, match=r"latin\.jsonl: expected UTF-8 text; byte 26 is none"):
+        RecordedAnnotator(tmp_path / "latin.jsonl")
+    (tmp_path / "marked.jsonl").write_bytes(b'\xef\xbb\xbf{"id": 0, "description": "x"}\n\n')
+    assert RecordedAnnotator(tmp_path / "marked.jsonl").descriptions == {"0": "x"}
 
 
 def test_recordings_of_the_open_faces(shared_dir: Path) -> None:

@@ -207,7 +207,8 @@ def _collect(
                 picture = upright(frame, stream)
                 frames.append(as_large(picture, frames[0]) if frames else picture)
                 shown.append(position)
-                if len(frames) > limits.frames_that_fit(*frames[0].shape[1::-1], len(plan.wanted)):
+                height, width, _ = frames[0].shape
+                if len(frames) > limits.frames_that_fit(width, height, len(plan.wanted)):
                     raise MediaTooLarge(f"{name} has larger frames than its header says: scale it down")
                 break
     return frames, shown

@@ -63,7 +63,7 @@ class LlavaFolder:
         for row in facts:
             if row.get("task"):
                 labels |= labels_of(row["task"], row.get("label"), row.get("known", ()))
-        sources = [row.get("source", UNKNOWN) for row in facts]
+        sources = [str(row.get("source", UNKNOWN)) for row in facts]
         source = sources[0]
         name = str(entry.get("id", number))
         return Talk(
