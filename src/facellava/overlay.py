@@ -54,7 +54,7 @@ def blur_faces(frame: NDArray[np.uint8], result: MediaResult) -> NDArray[np.uint
     out = frame.copy()
     height, width = frame.shape[:2]
     detected = [] if result.detections is None else result.detections.tolist()
-    for x0, y0, x1, y1 in [*(face.box for face in result.faces), *detected]:
+    for x0, y0, x1, y1 in dict.fromkeys([*(face.box for face in result.faces), *map(tuple, detected)]):
         grow_x, grow_y = 0.125 * (x1 - x0), 0.125 * (y1 - y0)
         left, top = max(0, int(x0 - grow_x)), max(0, int(y0 - grow_y))
         right, bottom = min(width, int(np.ceil(x1 + grow_x))), min(height, int(np.ceil(y1 + grow_y)))
